@@ -1,0 +1,2 @@
+//! The `studio-worker` program.
+fn main() {}

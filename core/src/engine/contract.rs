@@ -1,0 +1,247 @@
+//! The types that engines, the worker and the driver share.
+
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
+use core::{fmt, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    wire::{Claim, TaskKind},
+    worker::{HttpAnswer, HttpFailure, HttpRequest},
+};
+
+/// Something that runs jobs.
+pub trait Engine: Send + Sync + 'static {
+    /// The name for the configuration and the capabilities: `synthetic`, `gradio`, …
+    fn name(&self) -> &str;
+
+    /// What can be served now (section 4). Asked at start and whenever the configuration changes.
+    fn services(&self) -> Vec<Service>;
+
+    /// How to run this job. It is asked only for jobs that its services cover; a job that turns out to be
+    /// impossible ends with an error from its recipe.
+    fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe>;
+}
+
+impl<E: Engine + ?Sized> Engine for Arc<E> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn services(&self) -> Vec<Service> {
+        (**self).services()
+    }
+
+    fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
+        (**self).recipe(claim)
+    }
+}
+
+/// One kind of task that an engine serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The kind.
+    pub kind: TaskKind,
+    /// The engine as `modelSource.engine` names it.
+    pub engine: String,
+    /// Which models.
+    pub models: Models,
+}
+
+/// Which models an engine serves for a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Models {
+    /// These, whether or not the offer says where they come from.
+    Listed(Vec<String>),
+    /// Any whose files the offer names; none without.
+    Sourced,
+}
+
+/// Whether one of `services` covers a job (section 5). A job that names its engine never runs on another
+/// one: made-up pictures must never pass for real ones.
+pub fn serves(services: &[Service], kind: TaskKind, model: &str, engine: Option<&str>) -> bool {
+    services.iter().any(|service| {
+        service.kind == kind
+            && engine.is_none_or(|engine| engine == service.engine)
+            && match &service.models {
+                Models::Listed(models) => models.iter().any(|listed| listed == model),
+                Models::Sourced => engine.is_some(),
+            }
+    })
+}
+
+/// How one job is run: asked with what happened, it says what to do next.
+///
+/// The first call gets [`Happened::Started`]; each later one gets the outcome of the effect before. After
+/// [`Effect::Done`] it is not called again.
+pub trait Recipe: Send {
+    /// The next effect.
+    fn next(&mut self, happened: Happened) -> Effect;
+}
+
+/// What a recipe wants done.
+pub enum Effect {
+    /// Run this closure on a thread of its own; it may block and take long.
+    Compute(Box<dyn FnOnce() -> Result<Output, EngineError> + Send>),
+    /// Exchange one HTTP request.
+    Exchange(HttpRequest),
+    /// Wait.
+    Pause(Duration),
+    /// The job is over.
+    Done(Result<Output, EngineError>),
+}
+
+impl fmt::Debug for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compute(_) => f.write_str("Compute(…)"),
+            Self::Exchange(request) => f.debug_tuple("Exchange").field(request).finish(),
+            Self::Pause(span) => f.debug_tuple("Pause").field(span).finish(),
+            Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
+        }
+    }
+}
+
+/// What happened to a recipe's last effect.
+#[derive(Debug)]
+pub enum Happened {
+    /// Nothing yet: the run starts.
+    Started,
+    /// The closure returned, or panicked and that became an error.
+    Computed(Result<Output, EngineError>),
+    /// The exchange ended.
+    Exchanged(Result<HttpAnswer, HttpFailure>),
+    /// The pause is over.
+    Paused,
+}
+
+/// What an engine made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// The result of a kind whose result is JSON.
+    Json(Arc<Value>),
+    /// The result of a kind whose result is bytes.
+    Bytes {
+        /// What the bytes are, as a plain extension: of what was made, not of what was asked for.
+        ext: String,
+        /// The bytes.
+        payload: Payload,
+    },
+}
+
+/// Bytes in memory or in a file. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// In memory.
+    Memory(Arc<Vec<u8>>),
+    /// In a file that belongs to the result and is deleted with it.
+    File(SpilledFile),
+}
+
+/// A result that lies in a private file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpilledFile {
+    /// Where.
+    pub path: Arc<str>,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl Payload {
+    /// The length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File(file) => file.bytes,
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Memory(Arc::new(bytes))
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(bytes) => write!(f, "Memory({} bytes)", bytes.len()),
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
+        }
+    }
+}
+
+/// Why a job could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// For a person to act on; at most 2,000 characters.
+    pub message: String,
+    /// Whether another attempt can help.
+    pub retryable: bool,
+}
+
+impl EngineError {
+    /// The longest message, in characters.
+    pub const MAX_CHARS: usize = 2_000;
+
+    /// Another attempt can't help: bad input, or something that this engine doesn't do.
+    pub fn permanent(message: impl fmt::Display) -> Self {
+        Self { message: cut(&message.to_string()), retryable: false }
+    }
+
+    /// Another attempt can help.
+    pub fn transient(message: impl fmt::Display) -> Self {
+        Self { message: cut(&message.to_string()), retryable: true }
+    }
+}
+
+fn cut(message: &str) -> String {
+    message.chars().take(EngineError::MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn an_engine_that_is_named_is_never_substituted() {
+        let services = [
+            Service {
+                kind: TaskKind::Image,
+                engine: "synthetic".into(),
+                models: Models::Listed(vec!["synthetic".into()]),
+            },
+            Service { kind: TaskKind::Llm, engine: "llama-cpp".into(), models: Models::Sourced },
+        ];
+        for (kind, model, engine, served) in [
+            (TaskKind::Image, "synthetic", None, true),
+            (TaskKind::Image, "synthetic", Some("synthetic"), true),
+            (TaskKind::Image, "synthetic", Some("sd-cpp"), false),
+            (TaskKind::Image, "flux1-dev", None, false),
+            (TaskKind::Image, "flux1-dev", Some("synthetic"), false),
+            (TaskKind::Llm, "gemma", Some("llama-cpp"), true),
+            (TaskKind::Llm, "gemma", None, false),
+            (TaskKind::Video, "synthetic", None, false),
+        ] {
+            assert_eq!(serves(&services, kind, model, engine), served, "{kind} {model} {engine:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_at_most_2000_characters() {
+        assert_eq!(EngineError::transient("é".repeat(3_000)).message.chars().count(), 2_000);
+    }
+}

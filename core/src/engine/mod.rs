@@ -1,0 +1,18 @@
+//! What runs a job: the contract between a worker and an engine.
+//!
+//! An [`Engine`] says what it serves and turns a claim into a [`Recipe`]: a small state machine whose effects
+//! (compute this, exchange that over HTTP, pause) are carried out by whoever drives it, so that an engine's
+//! logic is tested and fuzzed without a process or a socket. The worker knows only a run's id; recipes live
+//! in a [`Runner`] beside it.
+
+mod closure;
+mod contract;
+mod runner;
+#[cfg(feature = "synthetic")]
+pub mod synthetic;
+
+pub use closure::FnEngine;
+pub use contract::{
+    Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, Service, SpilledFile, serves,
+};
+pub use runner::Runner;

@@ -1,0 +1,25 @@
+//! Everything of a studio worker that decides, and nothing that touches the world.
+//!
+//! The crate holds state machines: they take what happened (a frame, an HTTP answer, the end of an engine
+//! run, the time) and say what to do next. They own no socket, clock, file, thread or randomness, so every
+//! behaviour can be tested in virtual time, fuzzed, and is the same on each runtime.
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`wire`] | what is said: frames, claims, tasks, capabilities, addresses, bodies. No behaviour |
+//! | [`worker`] | the worker: registration, session, the one job, delivery, back-off, timers, log book |
+//! | [`studio`] | the other end of the session, by the same rules |
+//! | [`engine`] | what runs a job: the contract, recipes, and the synthetic engine |
+//! | `drive` (feature) | the one loop that drives a [`worker::Worker`] on any runtime |
+//!
+//! Sections that the documentation names are those of the protocol document, version `studio-worker-v1`.
+#![cfg_attr(not(any(feature = "drive", feature = "synthetic", test)), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod engine;
+pub mod studio;
+pub mod time;
+pub mod wire;
+pub mod worker;

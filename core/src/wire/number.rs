@@ -1,0 +1,71 @@
+//! Numbers of the wire.
+
+use core::{cmp::Ordering, fmt};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A floating-point number that is finite, so that it can be compared, ordered and written as JSON
+/// (section 4: numbers are finite).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Finite(f64);
+
+impl Finite {
+    /// Zero.
+    pub const ZERO: Self = Self(0.0);
+
+    /// `value`, unless it is infinite or not a number.
+    pub const fn new(value: f64) -> Option<Self> {
+        if value.is_finite() { Some(Self(value)) } else { None }
+    }
+
+    /// The number itself.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl From<u32> for Finite {
+    fn from(value: u32) -> Self {
+        Self(f64::from(value))
+    }
+}
+
+// -0.0 equals 0.0, and no value is NaN: the order is total.
+impl PartialEq for Finite {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Finite {}
+
+impl PartialOrd for Finite {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Finite {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal)
+    }
+}
+
+impl fmt::Display for Finite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Finite {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Finite {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(f64::deserialize(deserializer)?)
+            .ok_or_else(|| de::Error::custom("a finite number is wanted"))
+    }
+}

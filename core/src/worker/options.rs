@@ -1,0 +1,69 @@
+//! What a worker is told at its start.
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+use crate::{
+    engine::Service,
+    wire::{ApiBase, Capabilities, Secret},
+};
+
+/// What can change while a worker runs (section 7): the rest of the configuration does not reach the core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the studio is.
+    pub api_base: ApiBase,
+    /// Who this worker is.
+    pub identity: Identity,
+    /// The operator's name for the machine.
+    pub label: Option<String>,
+    /// What the machine is; what it serves is filled in from `services`. `auto_enabled` is the operator's
+    /// switch, `vram_threshold_gb` the operator's bound.
+    pub capabilities: Capabilities,
+    /// What the engine serves.
+    pub services: Vec<Service>,
+    /// Failures in a row after which the worker ends; `None` or 0: never.
+    pub reconnect_attempts: Option<u32>,
+}
+
+/// What outlives the process (section 2), as it was last stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// UUIDv4, kept until a reset.
+    pub install_id: Option<String>,
+    /// 256 bits as hex.
+    pub registration_secret: Option<Secret>,
+    /// What is polled for.
+    pub registration_request_id: Option<String>,
+    /// Set when an operator refused; the reason, or an empty text.
+    pub registration_rejected: Option<String>,
+    /// The worker's id at the studio.
+    pub worker_id: Option<String>,
+    /// The worker's credential.
+    pub auth_token: Option<Secret>,
+}
+
+/// Everything that a worker is made from, beside its seed and the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What can change later.
+    pub settings: Settings,
+    /// The `User-Agent` of every request, `studio-worker/<version>`.
+    pub user_agent: String,
+    /// How long a drain may take (10 minutes).
+    pub drain_time: Duration,
+    /// How long a run of the engine may take (30 minutes).
+    pub run_limit: Duration,
+}
+
+impl Options {
+    /// Options with the bounds of the protocol document.
+    pub fn new(settings: Settings, user_agent: impl Into<String>) -> Self {
+        Self {
+            settings,
+            user_agent: user_agent.into(),
+            drain_time: Duration::from_secs(600),
+            run_limit: Duration::from_secs(1_800),
+        }
+    }
+}
