@@ -1,6 +1,6 @@
 //! What goes into a [`Worker`](super::Worker) and what comes out of it.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use super::{
@@ -133,7 +133,7 @@ pub enum Command {
     /// End at once: the running job is failed as retryable.
     Stop,
     /// The configuration changed.
-    Reconfigure(Settings),
+    Reconfigure(Box<Settings>),
 }
 
 /// Why a command was refused.

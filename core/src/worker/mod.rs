@@ -1,46 +1,541 @@
 //! The worker: registration, session, the one job and its delivery, back-off, timers, log book.
+//!
+//! [`Worker`] is a state machine. Whoever drives it says what happened and carries out what it says:
+//!
+//! ```
+//! use studio_worker_core::{
+//!     time::{Mono, Now},
+//!     wire::{ApiBase, Capabilities},
+//!     worker::{Action, Identity, Input, Options, Settings, Step, Worker},
+//! };
+//!
+//! let settings = Settings {
+//!     api_base: ApiBase::parse("http://127.0.0.1:8700").unwrap(),
+//!     identity: Identity { worker_id: Some("w-1".into()), auth_token: Some("t".into()), ..Identity::default() },
+//!     label: None,
+//!     capabilities: Capabilities::default(),
+//!     services: vec![],
+//!     reconnect_attempts: None,
+//! };
+//! let mut now = Now::default();
+//! let mut worker = Worker::new(Options::new(settings, "studio-worker/1.0.0"), [7; 32], now);
+//! let mut connecting = None;
+//! loop {
+//!     match worker.next() {
+//!         Step::Do(Action::Connect { conn, url, .. }) => {
+//!             assert_eq!(url, "ws://127.0.0.1:8700/graphics/api/workers/w-1/connect");
+//!             connecting = Some(conn);
+//!         }
+//!         Step::Do(_) => {} // a log line, something to observe
+//!         Step::Wait { until, .. } => {
+//!             assert!(until > now.mono); // within 15 s, or the attempt has failed
+//!             break;
+//!         }
+//!     }
+//! }
+//! now.mono = Mono::from_micros(2_000);
+//! worker.handle(now, Input::Connected { conn: connecting.unwrap() });
+//! assert!(matches!(worker.next(), Step::Do(_)));
+//! ```
+//!
+//! **Inputs**: [`Worker::handle`] takes what happened, [`Worker::command`] what the owner wants. **Outputs**:
+//! [`Worker::next`], until it says [`Step::Wait`]. Several inputs before that are fine. **Getters**: the rest.
 
+mod chance;
+mod delivery;
 mod io;
+mod jobs;
+mod logbook;
 mod observe;
+mod offers;
 mod options;
+mod registration;
+mod session;
+pub mod states;
+#[cfg(test)]
+mod tests;
+pub mod timers;
+
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    format,
+    string::String,
+    sync::Arc,
+};
+use core::{fmt, time::Duration};
+
+use sha2::{Digest, Sha256};
 
 pub use io::{
     Action, Change, Command, CommandError, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure,
     HttpRequest, Input, Key, LogLine, Method, Observation, RequestId, RunId, SessionEnd, Step, StoreId,
     Upload,
 };
+pub use logbook::{MAX_BATCH_BYTES, MAX_BATCH_ENTRIES};
 pub use observe::{
     CurrentJob, HeartbeatOutcome, HeartbeatStatus, JobOutcome, PROMPT_PREVIEW_CHARS, RECENT_JOBS_CAP,
     RecentJob, SessionStatus, truncate_prompt,
 };
 pub use options::{Identity, Options, Settings};
+pub use timers::HEARTBEAT_INTERVAL;
 
-use crate::time::Now;
+use crate::{
+    time::{Mono, Now},
+    wire::{Capabilities, Finite, JobId, LogLevel},
+};
+use chance::{Backoff, Chance};
+use jobs::{JobKey, Jobs};
+use logbook::LogBook;
+use registration::Registration;
+use session::Session;
+use states::{JobState, SessionEvent, SessionState};
+use timers::{Timer, Timers};
 
-/// The worker's machine.
+/// The worker's machine. See the [module](self) for how to drive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Worker {}
+pub struct Worker {
+    now: Now,
+    options: Options,
+    chance: Chance,
+    timers: Timers,
+    queue: VecDeque<Action>,
+    state: SessionState,
+    registration: Registration,
+    session: Session,
+    /// Failures to hold a session, in a row.
+    failures: Backoff,
+    /// How often in a row somebody else used this worker's id.
+    contested: u32,
+    jobs: Jobs,
+    /// The job that observers see.
+    shown: Option<JobKey>,
+    log_book: LogBook,
+    /// As last said to the studio.
+    capabilities: Arc<Capabilities>,
+    paused: bool,
+    draining: bool,
+    /// The largest estimate that is accepted, in GB.
+    threshold: Finite,
+    /// A changed address or changed credentials that wait for the current job.
+    reconfigured: Option<Settings>,
+    known_odd_frames: BTreeSet<String>,
+    counters: Counters,
+    ids: u64,
+    exit: Option<Exit>,
+    ended: bool,
+}
+
+/// What happened and was not worth an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Outcomes of something that was given up meanwhile.
+    pub stale_inputs: u64,
+    /// Frames that were skipped, since they could not be read or were out of place.
+    pub skipped_frames: u64,
+    /// Log lines that the studio will never see.
+    pub dropped_log_lines: u64,
+    /// Sessions that reached their welcome.
+    pub sessions: u64,
+    /// Runs of the engine.
+    pub runs: u64,
+    /// Events that the state tables have no transition for. Always 0: a test's oracle.
+    pub impossible: u64,
+}
 
 impl Worker {
-    /// A worker that has done nothing yet.
+    /// A worker at its start. `seed` is 32 bytes of the system's randomness; the same seed and inputs give
+    /// the same run.
     pub fn new(options: Options, seed: [u8; 32], now: Now) -> Self {
-        let _ = (options, seed, now);
-        Self {}
+        let threshold = options.settings.capabilities.vram_threshold_gb;
+        let mut worker = Self {
+            now,
+            chance: Chance::new(seed),
+            timers: Timers::default(),
+            queue: VecDeque::new(),
+            state: SessionState::Unregistered,
+            registration: Registration::new(options.settings.identity.clone()),
+            session: Session::default(),
+            failures: Backoff::default(),
+            contested: 0,
+            jobs: Jobs::default(),
+            shown: None,
+            log_book: LogBook::default(),
+            capabilities: Arc::default(),
+            paused: false,
+            draining: false,
+            threshold,
+            reconfigured: None,
+            known_odd_frames: BTreeSet::new(),
+            counters: Counters::default(),
+            ids: 0,
+            exit: None,
+            ended: false,
+            options,
+        };
+        worker.refresh_capabilities();
+        worker.begin();
+        worker
     }
 
-    /// Takes what happened. Never fails, never panics.
+    /// Takes what happened. Never fails; what comes late or out of place is counted and ignored.
     pub fn handle(&mut self, now: Now, input: Input) {
-        let _ = (now, input);
+        if self.ended {
+            self.counters.stale_inputs += 1;
+            return;
+        }
+        self.pass_time(now);
+        match input {
+            Input::Tick => {}
+            Input::Connected { conn } => self.on_connected(conn),
+            Input::ConnectFailed { conn, failure } => self.on_connect_failed(conn, failure),
+            Input::Text { conn, text } => self.on_text(conn, &text),
+            Input::OtherFrame { conn, binary } => self.on_other_frame(conn, binary),
+            Input::Flushed { conn, upto } => self.on_flushed(conn, upto),
+            Input::Closed { conn, end } => self.on_closed(conn, end),
+            Input::Answered { request, outcome } => self.on_answered(request, outcome),
+            Input::UploadProgress { request, sent } => self.on_upload_progress(request, sent),
+            Input::RunEnded { run, outcome } => self.on_run_ended(run, outcome),
+            Input::Stored { store, outcome } => self.on_stored(store, outcome),
+            Input::Log(line) => self.ship(line),
+        }
+        self.settle();
     }
 
     /// Takes what the owner wants.
     pub fn command(&mut self, now: Now, command: Command) -> Result<(), CommandError> {
-        let _ = (now, command);
+        if self.ended {
+            return Err(CommandError::Ended);
+        }
+        self.pass_time(now);
+        match command {
+            Command::Pause => self.set_paused(true),
+            Command::Resume => self.set_paused(false),
+            Command::SetThreshold(gb) => {
+                let threshold =
+                    Finite::new(gb).filter(|gb| *gb >= Finite::ZERO).ok_or(CommandError::Threshold(gb))?;
+                self.set_threshold(threshold);
+            }
+            Command::Drain if self.draining => self.stop("a second signal"),
+            Command::Drain => self.drain(),
+            Command::Stop => self.stop("told to stop"),
+            Command::Reconfigure(settings) => self.reconfigure(*settings),
+        }
+        self.settle();
         Ok(())
     }
 
     /// What to do next.
+    // Not an iterator: it never ends by itself, and a wait is not an item.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Step {
-        Step::Wait { until: crate::time::Mono::NEVER, reason: "" }
+        if let Some(action) = self.queue.pop_front() {
+            return Step::Do(action);
+        }
+        let (at, reason) = self.timers.next();
+        // Every due timer has fired by now; this holds the promise also if one was set for this very moment.
+        let until = at.max(self.now.mono + Duration::from_micros(1));
+        Step::Wait { until, reason }
+    }
+
+    /// Where the worker stands with its studio.
+    pub fn state(&self) -> SessionState {
+        self.state
+    }
+
+    /// The states of the jobs that are not over.
+    pub fn jobs(&self) -> impl Iterator<Item = (&JobId, JobState)> {
+        self.jobs.all.iter().map(|job| (&job.subject.job_id, job.state))
+    }
+
+    /// What happened and was not worth an action.
+    pub fn counters(&self) -> Counters {
+        Counters { dropped_log_lines: self.log_book.dropped_ever(), ..self.counters }
+    }
+
+    /// What the worker says of itself now.
+    pub fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    /// A digest of what decides the worker's future behaviour, on a clock that starts now: two workers with
+    /// equal fingerprints behave alike, whatever the time and however many ids they have given out.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut same = self.clone();
+        same.timers = self.timers.relative_to(self.now.mono);
+        same.now = Now::default();
+        same.session.forget_times();
+        same.log_book.forget();
+        same.counters = Counters::default();
+        same.forget_ids();
+        Sha256::digest(format!("{same:?}").as_bytes()).into()
+    }
+
+    /// Ids count from the newest backwards, so that their distance counts and their number does not.
+    fn forget_ids(&mut self) {
+        let newest = self.ids;
+        let rename = |id: &mut u64| *id = newest.saturating_sub(*id);
+        self.session.conn.iter_mut().for_each(|conn| rename(&mut conn.0));
+        self.jobs.slot.iter_mut().for_each(|slot| rename(&mut slot.run.0));
+        for job in &mut self.jobs.all {
+            job.subject.accepted_at = crate::time::Wall::default();
+            if let Some(request) = job.upload.as_mut().and_then(|upload| upload.request.as_mut()) {
+                rename(&mut request.0);
+            }
+        }
+        self.registration.rename_ids(rename);
+        self.ids = 0;
+    }
+
+    /// Time that goes back is clamped.
+    fn pass_time(&mut self, now: Now) {
+        self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
+    }
+
+    /// After an input: fires what is due, then does what has become possible.
+    fn settle(&mut self) {
+        // A timer may set another one for now; that no chain of them is endless is for the bound to say.
+        for _ in 0..64 {
+            let Some(timer) = self.timers.due(self.now.mono) else { break };
+            self.on_timer(timer);
+        }
+        self.unpark();
+        self.apply_reconfiguration();
+        self.finish_drain();
+        self.show_current_job();
+        self.ship_logs();
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Connect => self.on_connect_timeout(),
+            Timer::Welcome => self.on_welcome_timeout(),
+            Timer::Silence => self.on_silence(),
+            Timer::Heartbeat => self.on_heartbeat_due(),
+            Timer::Reconnect => self.connect(),
+            Timer::Linger => self.on_linger_over(),
+            Timer::Ack => self.on_ack_timeout(),
+            Timer::Stable => self.failures.reset(),
+            Timer::Uncontested => self.contested = 0,
+            Timer::Orphan => self.give_up_orphan("the studio did not offer it again within 60 s"),
+            Timer::Recover => self.on_recovery_over(),
+            Timer::Drain => self.stop("the drain time is over"),
+            // `settle` ships what waits.
+            Timer::LogBatch => {}
+            Timer::Register => self.register(),
+            Timer::Exchange => self.on_exchange_timeout(),
+            Timer::StoreRetry => self.store_again(),
+            Timer::RunLimit => self.on_run_limit(),
+            Timer::Stuck => self.on_stuck(),
+            Timer::UploadStall(key) => self.on_upload_stall(key),
+            Timer::UploadRetry(key) => self.upload(key),
+            Timer::UploadGiveUp(key) => self.give_up_upload(key),
+            Timer::Expire(key) => self.on_expired(key),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.queue.push_back(action);
+    }
+
+    fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    fn after(&self, span: Duration) -> Mono {
+        self.now.mono + span
+    }
+
+    /// Moves the session along its table; an event without a transition is a bug, and is counted.
+    fn session_event(&mut self, event: SessionEvent, detail: Option<String>) {
+        match self.state.after(event) {
+            Some(state) => self.state = state,
+            None => self.counters.impossible += 1,
+        }
+        self.observe_session(detail);
+    }
+
+    fn observe_session(&mut self, detail: Option<String>) {
+        let status = SessionStatus {
+            state: self.state.name(),
+            since: self.now.wall,
+            worker_id: self.registration.identity.worker_id.clone(),
+            detail: detail.map(|detail| self.registration.scrub(detail)),
+            vram_threshold_gb: self.threshold,
+            accepting: self.capabilities.auto_enabled,
+        };
+        self.act(Action::Observe(Observation::Session(status)));
+    }
+
+    /// Says a line: to the program's log, and to the studio.
+    fn log(&mut self, level: LogLevel, category: &str, message: fmt::Arguments<'_>, job: Option<&JobId>) {
+        let line =
+            LogLine { level, category: category.into(), message: format!("{message}"), job_id: job.cloned() };
+        let line = LogLine { message: self.registration.scrub(line.message), ..line };
+        self.act(Action::Log(line.clone()));
+        self.log_book.push(self.now.wall, line);
+    }
+
+    /// Takes a line of the program's own on its way to the studio.
+    fn ship(&mut self, line: LogLine) {
+        let line = LogLine { message: self.registration.scrub(line.message), ..line };
+        self.log_book.push(self.now.wall, line);
+    }
+
+    fn set_paused(&mut self, paused: bool) {
+        if self.paused != paused {
+            self.paused = paused;
+            let what =
+                if paused { "paused: no more jobs are taken" } else { "resumed: jobs are taken again" };
+            self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+            self.wants_changed();
+        }
+    }
+
+    fn set_threshold(&mut self, threshold: Finite) {
+        if self.threshold != threshold {
+            self.threshold = threshold;
+            self.log(LogLevel::Info, "session", format_args!("jobs up to {threshold} GB are taken"), None);
+            self.wants_changed();
+        }
+    }
+
+    /// Takes changed settings: what needs no new session at once, the rest after the current job (section 7).
+    fn reconfigure(&mut self, settings: Settings) {
+        let old = &self.options.settings;
+        let (api_base, identity) = (old.api_base.clone(), old.identity.clone());
+        let api_changed = settings.api_base != api_base;
+        let identity_changed = self.registration.is_foreign(&settings.identity, &identity, self.now.mono);
+        let threshold = settings.capabilities.vram_threshold_gb;
+        if threshold != old.capabilities.vram_threshold_gb {
+            self.set_threshold(threshold);
+        }
+        self.options.settings = Settings { api_base, identity, ..settings.clone() };
+        self.reconfigured = (api_changed || identity_changed).then_some(settings);
+        self.wants_changed();
+    }
+
+    /// What the studio must know changed: it goes out at once, and a parked offer may have to be declined.
+    fn wants_changed(&mut self) {
+        self.arm_recovery();
+        if self.refresh_capabilities() {
+            self.observe_session(None);
+            if self.state == SessionState::Serving {
+                self.heartbeat();
+            }
+        }
+        if self.declines() {
+            self.decline_parked();
+        }
+    }
+
+    /// Whether offers are declined: paused, disabled by the configuration, or draining.
+    fn declines(&self) -> bool {
+        self.paused || self.draining || !self.options.settings.capabilities.auto_enabled
+    }
+
+    /// Makes the capabilities anew; whether they changed. They stay the same `Arc` if not.
+    fn refresh_capabilities(&mut self) -> bool {
+        let settings = &self.options.settings;
+        let mut capabilities = settings.capabilities.clone();
+        capabilities.auto_enabled = !self.declines() || self.recovers();
+        capabilities.vram_threshold_gb = self.threshold;
+        capabilities.set_models(settings.services.iter().map(|service| {
+            let models = match &service.models {
+                crate::engine::Models::Listed(models) => models.clone(),
+                crate::engine::Models::Sourced => alloc::vec::Vec::new(),
+            };
+            (service.kind, models)
+        }));
+        if capabilities.model_engines.is_some() {
+            let engines: BTreeSet<_> =
+                settings.services.iter().map(|service| service.engine.clone()).collect();
+            capabilities.model_engines = Some(engines.into_iter().collect());
+        }
+        let changed = capabilities != *self.capabilities;
+        if changed {
+            self.capabilities = Arc::new(capabilities);
+        }
+        changed
+    }
+
+    /// Takes no more jobs; ends when what is in hand is delivered.
+    fn drain(&mut self) {
+        self.draining = true;
+        let bound = self.options.drain_time;
+        self.timers.set(Timer::Drain, self.after(bound));
+        let what = match self.jobs.claimed() {
+            Some(job) => format!(
+                "draining: job {} is finished first, within {} s",
+                job.subject.job_id,
+                bound.as_secs()
+            ),
+            None => "draining".into(),
+        };
+        self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+        self.wants_changed();
+    }
+
+    /// Ends when there is nothing left that a session could still deliver.
+    fn finish_drain(&mut self) {
+        if !self.draining || self.exit.is_some() || self.ended || self.jobs.claimed().is_some() {
+            return;
+        }
+        if !self.recovers() {
+            self.finish(Exit::Drained);
+        }
+    }
+
+    /// Ends at once: a running job is failed as retryable.
+    fn stop(&mut self, why: &str) {
+        if self.exit.is_some() {
+            // Not even the last frames are waited for any more.
+            self.timers.set(Timer::Linger, self.now.mono);
+            return;
+        }
+        self.log(LogLevel::Info, "session", format_args!("stopping: {why}"), None);
+        self.release_for_stop(why);
+        self.finish(Exit::Stopped);
+    }
+
+    /// The end: what can still be said is said, then the session is closed.
+    fn finish(&mut self, exit: Exit) {
+        if self.exit.is_some() || self.ended {
+            return;
+        }
+        if let Some(slot) = &self.jobs.slot {
+            let run = slot.run;
+            self.act(Action::CancelRun { run });
+        }
+        match &exit {
+            Exit::Drained | Exit::Stopped => {
+                self.log(LogLevel::Info, "session", format_args!("{exit}"), None);
+            }
+            _ => self.log(LogLevel::Error, "session", format_args!("{exit}"), None),
+        }
+        self.exit = Some(exit);
+        if self.state == SessionState::Serving {
+            self.ship_last_logs();
+        }
+        self.farewell();
+    }
+
+    /// `Exit`, once and last.
+    fn end(&mut self) {
+        let Some(exit) = self.exit.take() else { return };
+        for job in core::mem::take(&mut self.jobs.all) {
+            self.discard(job.product);
+            if let Some(request) = job.upload.and_then(|upload| upload.request) {
+                self.act(Action::CancelRequest { request });
+            }
+        }
+        if let Some(request) = self.registration.give_up() {
+            self.act(Action::CancelRequest { request });
+        }
+        self.timers.clear_all();
+        self.session_event(SessionEvent::Finished, None);
+        self.act(Action::Observe(Observation::CurrentJob(None)));
+        self.act(Action::Exit(exit));
+        self.ended = true;
     }
 }

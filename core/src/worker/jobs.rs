@@ -1,0 +1,181 @@
+//! What the worker knows of jobs: the engine's slot, the claimed job, and results that are held.
+
+use alloc::{string::String, sync::Arc, vec::Vec};
+
+use super::{
+    io::{RequestId, RunId},
+    observe::CurrentJob,
+    states::JobState,
+};
+use crate::{
+    engine::{EngineError, Output, Payload},
+    time::Wall,
+    wire::{Claim, JobId},
+};
+
+/// The most results that are held (section 6).
+pub(super) const MAX_HELD: usize = 4;
+/// The most memory of all held results, in bytes (section 6).
+pub(super) const MAX_HELD_BYTES: u64 = 256 * 1024 * 1024;
+
+/// A job as this worker numbers it: a studio may use an id again for another task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct JobKey(pub(super) u64);
+
+/// A job that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) key: JobKey,
+    pub(super) state: JobState,
+    pub(super) subject: Subject,
+    /// The offer; none when it could not be read and is only there to be failed.
+    pub(super) claim: Option<Arc<Claim>>,
+    /// What the engine made of it.
+    pub(super) product: Option<Product>,
+    /// The frame that waits for its acknowledgement.
+    pub(super) sent: Option<Sent>,
+    /// Whether the studio may have the outcome without having said so.
+    pub(super) perhaps_known: bool,
+    pub(super) upload: Option<Uploading>,
+    /// How often a frame of this job was followed by a close 4002.
+    pub(super) violations: u8,
+}
+
+/// How a job is called in logs and records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) job_id: JobId,
+    pub(super) kind: String,
+    pub(super) model: String,
+    /// Cut for people to read.
+    pub(super) prompt: String,
+    pub(super) accepted_at: Wall,
+}
+
+impl Subject {
+    pub(super) fn of(claim: &Claim, accepted_at: Wall) -> Self {
+        let CurrentJob { job_id, kind, model, prompt, started_at } = CurrentJob::of(claim, accepted_at);
+        Self { job_id, kind: kind.name().into(), model, prompt, accepted_at: started_at }
+    }
+}
+
+/// What the engine made of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Product {
+    /// A result.
+    Output(Output),
+    /// The certainty that no attempt can help.
+    Failure(String),
+}
+
+impl Product {
+    /// Bytes of memory that it takes.
+    pub(super) fn memory(&self) -> u64 {
+        match self {
+            Self::Output(Output::Bytes { payload: Payload::Memory(bytes), .. }) => bytes.len() as u64,
+            // JSON results are small beside the bound, and counting one would mean to write it.
+            _ => 0,
+        }
+    }
+}
+
+/// A frame that ends a claim and waits for its acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sent {
+    Complete,
+    Fail { error: String, retryable: bool },
+}
+
+/// The delivery of bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Uploading {
+    /// The exchange under way; none while a back-off runs.
+    pub(super) request: Option<RequestId>,
+    /// How many bytes of the body have left.
+    pub(super) moved: u64,
+    pub(super) failures: super::chance::Backoff,
+    /// Answers 401 and 403.
+    pub(super) refusals: u32,
+    /// Begun under an earlier claim and taken over by this one: a 409 is answered by one upload afresh.
+    pub(super) adopted: bool,
+    /// The one afresh: its 409 ends the job.
+    pub(super) afresh: bool,
+    /// The one retry because the next offer came: its 409 counts as delivered.
+    pub(super) hurried: bool,
+    /// The last failure.
+    pub(super) trouble: String,
+}
+
+/// The engine's slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) run: RunId,
+    /// The job that waits for it; none when it was told to stop.
+    pub(super) job: Option<JobKey>,
+}
+
+/// The jobs that are not over.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Jobs {
+    pub(super) all: Vec<Job>,
+    pub(super) slot: Option<Slot>,
+    pub(super) last_key: u64,
+}
+
+impl Jobs {
+    pub(super) fn add(&mut self, state: JobState, subject: Subject, claim: Option<Arc<Claim>>) -> JobKey {
+        self.last_key += 1;
+        let key = JobKey(self.last_key);
+        self.all.push(Job {
+            key,
+            state,
+            subject,
+            claim,
+            product: None,
+            sent: None,
+            perhaps_known: false,
+            upload: None,
+            violations: 0,
+        });
+        key
+    }
+
+    pub(super) fn get(&self, key: JobKey) -> Option<&Job> {
+        self.all.iter().find(|job| job.key == key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: JobKey) -> Option<&mut Job> {
+        self.all.iter_mut().find(|job| job.key == key)
+    }
+
+    pub(super) fn claimed(&self) -> Option<&Job> {
+        self.all.iter().find(|job| job.state.is_claimed())
+    }
+
+    pub(super) fn orphan(&self) -> Option<&Job> {
+        self.all.iter().find(|job| job.state == JobState::Orphaned)
+    }
+
+    pub(super) fn by_id(&self, id: &JobId) -> Option<&Job> {
+        self.all.iter().find(|job| job.subject.job_id == *id)
+    }
+
+    pub(super) fn by_request(&self, request: RequestId) -> Option<&Job> {
+        self.all.iter().find(|job| job.upload.as_ref().is_some_and(|upload| upload.request == Some(request)))
+    }
+
+    /// Jobs whose claim is lost and whose outcome is here or to come.
+    pub(super) fn unconfirmed(&self) -> bool {
+        self.all.iter().any(|job| !job.state.is_claimed())
+    }
+
+    /// Whether an upload moves or waits to be tried again.
+    pub(super) fn uploading(&self) -> Option<&Job> {
+        self.all.iter().find(|job| job.upload.is_some())
+    }
+}
+
+/// What is said of a retryable failure.
+pub(super) fn failure_of(error: &EngineError) -> Sent {
+    Sent::Fail { error: error.message.clone(), retryable: error.retryable }
+}

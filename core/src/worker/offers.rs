@@ -1,0 +1,373 @@
+//! Answering offers (sections 5 and 6), and the engine's one slot.
+
+use alloc::{boxed::Box, format, string::ToString, sync::Arc};
+
+use super::{
+    Worker,
+    io::{Action, Exit, Observation, RunId},
+    jobs::{JobKey, Product, Sent, Slot, Subject, failure_of},
+    observe::{CurrentJob, JobOutcome},
+    states::{JobEvent, JobState, SessionState},
+    timers::{ORPHAN_BOUND, STUCK_BOUND, Timer},
+};
+use crate::{
+    engine::{EngineError, Output, serves},
+    wire::{Claim, ClaimProblem, JobId, LogLevel, Offer, RejectCode, TaskKind, WorkerFrame, media},
+};
+
+/// Other offers after which an orphan is given up (section 6).
+const MAX_PASSED_OVER: u32 = 3;
+
+impl Worker {
+    pub(super) fn on_offer(&mut self, offer: Offer) {
+        self.confirm_by_offer(&offer);
+        self.judge(offer);
+    }
+
+    /// A next offer shows that the studio has what was sent to end the claim before (section 6).
+    fn confirm_by_offer(&mut self, offer: &Offer) {
+        let Some(job) = self.jobs.claimed().filter(|job| job.sent.is_some()) else { return };
+        let key = job.key;
+        if job.subject.job_id == *offer.job_id() && job.product.is_some() {
+            // The very job again: the studio let go of the claim without having the outcome.
+            self.lose_claim_of(key);
+        } else {
+            self.confirm(key);
+        }
+    }
+
+    /// Answers an offer, in the order of section 5.
+    fn judge(&mut self, offer: Offer) {
+        let known = self.jobs.by_id(offer.job_id()).map(|job| {
+            let same = match (&offer, &job.claim) {
+                (Offer::Readable(claim), Some(known)) => known.same_job(claim),
+                _ => false,
+            };
+            (job.key, job.state, same)
+        });
+        if self.declines() && !self.wants_back(known) {
+            self.reject(offer.job_id(), "the worker takes no jobs now", Some(RejectCode::Paused));
+            return;
+        }
+        if let Some((key, state, same)) = known
+            && self.judge_known(&offer, key, state, same)
+        {
+            return;
+        }
+        if self.jobs.slot.is_some() {
+            self.reject(offer.job_id(), "another job runs", Some(RejectCode::Busy));
+            self.pass_over();
+        } else if self.jobs.uploading().is_some() {
+            self.park(offer);
+        } else {
+            match offer {
+                Offer::Readable(claim) => self.judge_new(claim),
+                Offer::Unreadable { job_id, model, kind, engine, problem } => {
+                    self.judge_unreadable(job_id, model, kind, engine.as_deref(), &problem);
+                }
+            }
+        }
+    }
+
+    /// Whether a paused or draining worker takes this offer all the same: a job of its own whose claim was lost.
+    fn wants_back(&self, known: Option<(JobKey, JobState, bool)>) -> bool {
+        match known {
+            Some((_, state, true)) => state.is_claimed() || self.recovers(),
+            _ => false,
+        }
+    }
+
+    /// An offer of a job that this worker knows; whether it is answered.
+    fn judge_known(&mut self, offer: &Offer, key: JobKey, state: JobState, same: bool) -> bool {
+        match (state, same) {
+            (JobState::Running, true) => self.accept(offer.job_id()),
+            (JobState::Delivering, true) => {
+                self.accept(offer.job_id());
+                self.adopt_upload(key);
+            }
+            (JobState::Orphaned, true) => {
+                self.timers.clear(Timer::Orphan);
+                self.session.passed_over = 0;
+                self.accept(offer.job_id());
+                self.job_event(key, JobEvent::Reoffered);
+            }
+            (JobState::Orphaned, false) => {
+                self.give_up_orphan("the studio offers its id with another task");
+                self.reject(offer.job_id(), "another job runs", Some(RejectCode::Busy));
+            }
+            (JobState::Held, true) => {
+                let elsewhere = self.jobs.all.iter().any(|job| job.key != key && job.upload.is_some());
+                if self.jobs.slot.is_some() || self.jobs.claimed().is_some() || elsewhere {
+                    return false;
+                }
+                self.accept(offer.job_id());
+                self.job_event(key, JobEvent::Reoffered);
+                self.timers.clear(Timer::Expire(key));
+                self.deliver(key);
+            }
+            (JobState::Running, false) => return false,
+            (JobState::Delivering | JobState::Held | JobState::Ended, false) | (JobState::Ended, true) => {
+                let reason = "the studio offered its id with another task".to_string();
+                self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason });
+                return false;
+            }
+        }
+        true
+    }
+
+    fn judge_new(&mut self, claim: Box<Claim>) {
+        let services = &self.options.settings.services;
+        let (kind, engine) = (claim.task.kind(), claim.engine());
+        if !serves(services, kind, &claim.model, engine) {
+            let by = engine.map(|engine| format!(" on the engine {engine:?}")).unwrap_or_default();
+            let reason = format!("cannot serve {kind} with the model {:?}{by}", claim.model);
+            self.reject(&claim.job_id, &reason, None);
+        } else if claim.vram_gb_estimate > self.threshold {
+            let reason = format!(
+                "the job wants {} GB, jobs up to {} GB are taken",
+                claim.vram_gb_estimate, self.threshold
+            );
+            self.reject(&claim.job_id, &reason, Some(RejectCode::InsufficientMemory));
+        } else {
+            self.run(&claim.into());
+        }
+    }
+
+    fn judge_unreadable(
+        &mut self,
+        job_id: JobId,
+        model: alloc::string::String,
+        kind: alloc::string::String,
+        engine: Option<&str>,
+        problem: &ClaimProblem,
+    ) {
+        let cannot = match TaskKind::parse(&kind) {
+            _ if matches!(problem, ClaimProblem::UnknownKind { .. }) => true,
+            Some(kind) if !model.is_empty() => !serves(&self.options.settings.services, kind, &model, engine),
+            _ => false,
+        };
+        if cannot {
+            let reason = match problem {
+                ClaimProblem::UnknownKind { .. } => problem.to_string(),
+                ClaimProblem::Parameter { .. } => format!("cannot serve {kind} with the model {model:?}"),
+            };
+            self.reject(&job_id, &super::truncate_prompt(&reason), None);
+            return;
+        }
+        // Invalid for everyone: taken, so that it can be failed for good.
+        self.accept(&job_id);
+        let prompt = alloc::string::String::new();
+        let subject = Subject { job_id, kind, model, prompt, accepted_at: self.now.wall };
+        let key = self.jobs.add(JobState::Running, subject, None);
+        self.job_event(key, JobEvent::Finished);
+        self.fail(key, Sent::Fail { error: format!("the job is invalid: {problem}"), retryable: false });
+    }
+
+    fn accept(&mut self, job_id: &JobId) {
+        self.send(WorkerFrame::Accept { job_id: job_id.clone() });
+    }
+
+    fn reject(&mut self, job_id: &JobId, reason: &str, code: Option<RejectCode>) {
+        self.log(LogLevel::Info, "job", format_args!("declined: {reason}"), Some(job_id));
+        self.send(WorkerFrame::Reject { job_id: job_id.clone(), reason: reason.into(), code });
+    }
+
+    /// Accepts a job and gives it to the engine.
+    fn run(&mut self, claim: &Arc<Claim>) {
+        self.accept(&claim.job_id);
+        let key =
+            self.jobs.add(JobState::Running, Subject::of(claim, self.now.wall), Some(Arc::clone(claim)));
+        let run = RunId(self.id());
+        self.jobs.slot = Some(Slot { run, job: Some(key) });
+        self.counters.runs += 1;
+        self.timers.set(Timer::RunLimit, self.after(self.options.run_limit));
+        let (kind, model) = (claim.task.kind(), claim.model.clone());
+        self.act(Action::DispatchJob { run, claim: Arc::clone(claim) });
+        self.log(LogLevel::Info, "job", format_args!("accepted: {kind} with {model}"), Some(&claim.job_id));
+    }
+
+    pub(super) fn on_run_ended(&mut self, run: RunId, outcome: Result<Output, EngineError>) {
+        let Some(slot) = self.jobs.slot.take_if(|slot| slot.run == run) else {
+            self.counters.stale_inputs += 1;
+            self.discard(outcome.ok().map(Product::Output));
+            return;
+        };
+        self.timers.clear(Timer::RunLimit);
+        self.timers.clear(Timer::Stuck);
+        let Some(job) = slot.job.and_then(|key| self.jobs.get(key)) else {
+            self.discard(outcome.ok().map(Product::Output));
+            return;
+        };
+        let (key, state) = (job.key, job.state);
+        let outcome = match (&job.claim, outcome) {
+            (Some(claim), Ok(output)) => match checked(claim.task.kind(), output) {
+                Ok(output) => Ok(output),
+                Err((output, error)) => {
+                    self.discard(Some(Product::Output(output)));
+                    Err(error)
+                }
+            },
+            (_, outcome) => outcome,
+        };
+        let claimed = state == JobState::Running;
+        self.timers.clear(Timer::Orphan);
+        match outcome {
+            Err(error) if error.retryable && !claimed => {
+                self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason: error.message });
+            }
+            outcome => {
+                self.job_event(key, JobEvent::Finished);
+                if let Err(error) = &outcome
+                    && claimed
+                {
+                    self.fail(key, failure_of(error));
+                    return;
+                }
+                let product = match outcome {
+                    Ok(output) => Product::Output(output),
+                    Err(error) => Product::Failure(error.message),
+                };
+                if let Some(job) = self.jobs.get_mut(key) {
+                    job.product = Some(product);
+                }
+                if claimed { self.deliver(key) } else { self.hold(key) }
+            }
+        }
+    }
+
+    pub(super) fn on_run_limit(&mut self) {
+        let Some(slot) = &mut self.jobs.slot else { return };
+        let (run, key) = (slot.run, slot.job.take());
+        self.timers.set(Timer::Stuck, self.after(STUCK_BOUND));
+        self.act(Action::CancelRun { run });
+        let limit = self.options.run_limit.as_secs();
+        let error = format!("the run passed its time limit of {limit} s and was stopped");
+        if let Some(key) = key {
+            self.timers.clear(Timer::Orphan);
+            if self.jobs.get(key).is_some_and(|job| job.state == JobState::Running) {
+                self.job_event(key, JobEvent::Finished);
+                self.fail(key, Sent::Fail { error, retryable: true });
+            } else {
+                self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason: error });
+            }
+        }
+    }
+
+    pub(super) fn on_stuck(&mut self) {
+        self.finish(Exit::EngineStuck);
+    }
+
+    /// Counts an offer that was declined while an orphan ran.
+    fn pass_over(&mut self) {
+        if self.jobs.orphan().is_some() {
+            self.session.passed_over += 1;
+            if self.session.passed_over >= MAX_PASSED_OVER {
+                self.give_up_orphan("the studio offered three other jobs");
+            }
+        }
+    }
+
+    /// Stops the run of a job whose claim was lost.
+    pub(super) fn give_up_orphan(&mut self, why: &str) {
+        self.timers.clear(Timer::Orphan);
+        let Some(key) = self.jobs.orphan().map(|job| job.key) else { return };
+        if let Some(slot) = self.jobs.slot.as_mut().filter(|slot| slot.job == Some(key)) {
+            slot.job = None;
+            let run = slot.run;
+            self.act(Action::CancelRun { run });
+        }
+        let reason = format!("cancelled after its claim was lost: {why}");
+        self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason });
+    }
+
+    /// Keeps an offer until the upload before it is over, which is hurried on.
+    fn park(&mut self, offer: Offer) {
+        if self.session.parked.is_some() {
+            self.reject(offer.job_id(), "a result is being delivered", Some(RejectCode::Busy));
+            return;
+        }
+        self.session.parked = Some(offer);
+        self.hurry_upload();
+    }
+
+    /// Answers the parked offer once nothing is in its way any more.
+    pub(super) fn unpark(&mut self) {
+        let free =
+            self.jobs.slot.is_none() && self.jobs.uploading().is_none() && self.jobs.claimed().is_none();
+        if free
+            && self.state == SessionState::Serving
+            && let Some(offer) = self.session.parked.take()
+        {
+            self.judge(offer);
+        }
+    }
+
+    pub(super) fn decline_parked(&mut self) {
+        if let Some(offer) = self.session.parked.take() {
+            self.reject(offer.job_id(), "the worker takes no jobs now", Some(RejectCode::Paused));
+        }
+    }
+
+    /// Whether a worker that takes no jobs still wants one of its own back (section 6).
+    pub(super) fn recovers(&self) -> bool {
+        self.declines()
+            && !self.session.recovery_over
+            && self.jobs.unconfirmed()
+            && self.registration.has_credentials()
+    }
+
+    /// Bounds the time in which it does: from the welcome, or from when it stopped taking jobs.
+    pub(super) fn arm_recovery(&mut self) {
+        if !self.declines() {
+            self.session.recovery_over = false;
+            self.timers.clear(Timer::Recover);
+        } else if self.recovers()
+            && self.state == SessionState::Serving
+            && !self.timers.is_set(Timer::Recover)
+        {
+            self.timers.set(Timer::Recover, self.after(ORPHAN_BOUND));
+        }
+    }
+
+    pub(super) fn on_recovery_over(&mut self) {
+        self.session.recovery_over = true;
+        self.wants_changed();
+    }
+
+    /// Moves a job along its table; an event without a transition is a bug, and is counted.
+    pub(super) fn job_event(&mut self, key: JobKey, event: JobEvent) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        match job.state.after(event) {
+            Some(state) => job.state = state,
+            None => self.counters.impossible += 1,
+        }
+    }
+
+    /// Shows observers the job in hand: the claimed one, or an orphan.
+    pub(super) fn show_current_job(&mut self) {
+        let job = self.jobs.claimed().or_else(|| self.jobs.orphan());
+        let key = job.map(|job| job.key);
+        if key != self.shown {
+            let shown = job.and_then(|job| Some((job.claim.as_ref()?, job.subject.accepted_at)));
+            let current = shown.map(|(claim, since)| CurrentJob::of(claim, since));
+            self.shown = key;
+            self.act(Action::Observe(Observation::CurrentJob(current)));
+        }
+    }
+}
+
+/// An engine that makes the wrong sort of result has a bug that another attempt won't mend.
+fn checked(kind: TaskKind, output: Output) -> Result<Output, (Output, EngineError)> {
+    match output {
+        Output::Bytes { ext, payload } if !kind.result_is_json() => {
+            let ext = if media::is_plain_ext(&ext) { ext } else { "bin".into() };
+            Ok(Output::Bytes { ext, payload })
+        }
+        Output::Json(json) if kind.result_is_json() => Ok(Output::Json(json)),
+        output => {
+            let error =
+                EngineError::permanent(format!("the engine made the wrong sort of result for {kind}"));
+            Err((output, error))
+        }
+    }
+}

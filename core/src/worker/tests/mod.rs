@@ -1,0 +1,4 @@
+//! The worker's promises, one test each, in virtual time.
+
+mod happy_path;
+mod rig;

@@ -1,0 +1,150 @@
+//! Every bound in time that the worker keeps, in one table.
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use super::jobs::JobKey;
+use crate::time::Mono;
+
+/// Between two heartbeats (section 3).
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Connecting and the upgrade together (section 1).
+pub const CONNECT_BOUND: Duration = Duration::from_secs(15);
+/// From `hello` to `welcome` (section 1).
+pub const WELCOME_BOUND: Duration = Duration::from_secs(15);
+/// Without any frame, after which the peer is gone (section 3).
+pub const SILENCE_BOUND: Duration = Duration::from_secs(20);
+/// A small HTTP exchange (section 1).
+pub const HTTP_BOUND: Duration = Duration::from_secs(60);
+/// An upload of which no byte moves (section 1).
+pub const UPLOAD_STALL_BOUND: Duration = Duration::from_secs(60);
+/// How long an upload that fails is tried again (section 6).
+pub const UPLOAD_RETRY_BOUND: Duration = Duration::from_secs(3_600);
+/// From `completeJson` or `fail` to its acknowledgement (section 6).
+pub const ACK_BOUND: Duration = Duration::from_secs(30);
+/// How long a result is held (section 6).
+pub const HELD_BOUND: Duration = Duration::from_secs(15 * 60);
+/// From a welcome until an orphan is given up (section 6).
+pub const ORPHAN_BOUND: Duration = Duration::from_secs(60);
+/// How long a session must stay welcomed for the back-off to start anew (section 6).
+pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// The same after somebody else used this worker's id (section 6).
+pub const UNCONTESTED_AFTER: Duration = Duration::from_secs(600);
+/// From an engine's time limit until the program gives up on its thread.
+pub const STUCK_BOUND: Duration = Duration::from_secs(60);
+/// From this side's close frame to the peer's.
+pub const LINGER_BOUND: Duration = Duration::from_secs(2);
+/// The same when the program ends: idle, it is out within a second (section 6).
+pub const FAREWELL_BOUND: Duration = Duration::from_millis(700);
+/// Between two log batches (section 3).
+pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// From a registration request to the first poll (section 2).
+pub const FIRST_POLL: Duration = Duration::from_secs(2);
+/// The longest pause between two polls (section 2).
+pub const MAX_POLL: Duration = Duration::from_secs(30);
+
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Timer {
+    Connect,
+    Welcome,
+    Silence,
+    Heartbeat,
+    Reconnect,
+    Linger,
+    Ack,
+    Stable,
+    Uncontested,
+    Orphan,
+    Recover,
+    Drain,
+    LogBatch,
+    Register,
+    Exchange,
+    StoreRetry,
+    RunLimit,
+    Stuck,
+    UploadStall(JobKey),
+    UploadRetry(JobKey),
+    UploadGiveUp(JobKey),
+    Expire(JobKey),
+}
+
+impl Timer {
+    /// What is waited for, in words.
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Connect => "connecting",
+            Self::Welcome => "welcome",
+            Self::Silence => "silence",
+            Self::Heartbeat => "heartbeat",
+            Self::Reconnect => "back-off",
+            Self::Linger => "close",
+            Self::Ack => "acknowledgement",
+            Self::Stable => "stable session",
+            Self::Uncontested => "uncontested session",
+            Self::Orphan => "offer of an orphan",
+            Self::Recover => "offer of an unconfirmed job",
+            Self::Drain => "drain time",
+            Self::LogBatch => "log batch",
+            Self::Register => "registration",
+            Self::Exchange => "HTTP exchange",
+            Self::StoreRetry => "storing again",
+            Self::RunLimit => "run limit",
+            Self::Stuck => "stuck engine",
+            Self::UploadStall(_) => "upload progress",
+            Self::UploadRetry(_) => "upload back-off",
+            Self::UploadGiveUp(_) => "upload bound",
+            Self::Expire(_) => "held result",
+        }
+    }
+}
+
+/// The timers that are set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Timers {
+    set: BTreeMap<Timer, Mono>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, at: Mono) {
+        self.set.insert(timer, at);
+    }
+
+    pub(super) fn clear(&mut self, timer: Timer) {
+        self.set.remove(&timer);
+    }
+
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.set.contains_key(&timer)
+    }
+
+    /// Takes the timer that is due first, if one is.
+    pub(super) fn due(&mut self, now: Mono) -> Option<Timer> {
+        let (at, timer) = self.set.iter().map(|(timer, at)| (*at, *timer)).min()?;
+        if at > now {
+            return None;
+        }
+        self.set.remove(&timer);
+        Some(timer)
+    }
+
+    /// When the next timer is due, and what it waits for.
+    pub(super) fn next(&self) -> (Mono, &'static str) {
+        self.set
+            .iter()
+            .map(|(timer, at)| (*at, *timer))
+            .min()
+            .map_or((Mono::NEVER, "nothing"), |(at, timer)| (at, timer.reason()))
+    }
+
+    /// The same timers on a clock that starts at `origin`, to compare states by.
+    pub(super) fn relative_to(&self, origin: Mono) -> Self {
+        let shift = |at: &Mono| Mono::from_micros(at.as_micros().saturating_sub(origin.as_micros()));
+        Self { set: self.set.iter().map(|(timer, at)| (*timer, shift(at))).collect() }
+    }
+
+    pub(super) fn clear_all(&mut self) {
+        self.set.clear();
+    }
+}
