@@ -19,6 +19,8 @@
 extern crate alloc;
 
 pub mod engine;
+#[cfg(any(feature = "sim", test))]
+pub mod sim;
 pub mod studio;
 pub mod time;
 pub mod wire;

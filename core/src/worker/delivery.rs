@@ -42,7 +42,7 @@ impl Worker {
                 self.send_for_ack(frame);
             }
             Some(Product::Output(Output::Bytes { .. })) => match &mut job.upload {
-                Some(upload) if upload.request.is_some() => upload.adopted = true,
+                Some(upload) if upload.request.is_some() => upload.adopt(),
                 _ => {
                     job.upload = Some(Uploading::default());
                     self.clear_upload_timers(key);
@@ -174,8 +174,7 @@ impl Worker {
         let what = format!("HTTP {}{}", answer.status, excerpt(&answer.body));
         match answer.status {
             200..=299 => self.end_job(key, JobEvent::Confirmed, JobOutcome::Completed),
-            409 => self.on_conflict(key, &what),
-            404 | 410 => self.upload_claim_over(key, &what),
+            404 | 409 | 410 => self.on_conflict(key, answer.status, &what),
             401 | 403 => {
                 let refusals =
                     self.jobs.get_mut(key).and_then(|job| job.upload.as_mut()).map_or(0, |upload| {
@@ -252,16 +251,16 @@ impl Worker {
     /// Takes over an upload under way for the claim that was just accepted.
     pub(super) fn adopt_upload(&mut self, key: JobKey) {
         if let Some(upload) = self.jobs.get_mut(key).and_then(|job| job.upload.as_mut()) {
-            upload.adopted = true;
+            upload.adopt();
         }
     }
 
     /// The studio does not hold the job for this worker.
-    fn on_conflict(&mut self, key: JobKey, what: &str) {
+    fn on_conflict(&mut self, key: JobKey, status: u16, what: &str) {
         let Some(job) = self.jobs.get_mut(key) else { return };
         let claimed = job.state == JobState::Delivering;
         let Some(upload) = &mut job.upload else { return };
-        if upload.hurried {
+        if upload.hurried && status == 409 {
             self.end_job(key, JobEvent::Confirmed, JobOutcome::Completed);
         } else if claimed && upload.adopted {
             // It began under an earlier claim, and under this one it has not been tried.

@@ -106,6 +106,15 @@ pub(super) struct Uploading {
     pub(super) trouble: String,
 }
 
+impl Uploading {
+    /// Goes on under a new claim: the job was offered again, so the studio does not have it yet.
+    pub(super) fn adopt(&mut self) {
+        // What is only about to be tried again will be tried under the new claim.
+        self.adopted = self.request.is_some();
+        self.hurried = false;
+    }
+}
+
 /// The engine's slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slot {

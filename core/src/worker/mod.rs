@@ -298,11 +298,16 @@ impl Worker {
             let Some(timer) = self.timers.due(self.now.mono) else { break };
             self.on_timer(timer);
         }
+        if self.ended {
+            return;
+        }
         self.unpark();
         self.apply_reconfiguration();
         self.finish_drain();
-        self.show_current_job();
-        self.ship_logs();
+        if !self.ended {
+            self.show_current_job();
+            self.ship_logs();
+        }
     }
 
     fn on_timer(&mut self, timer: Timer) {

@@ -343,6 +343,8 @@ impl Worker {
     /// Closes the session for `verdict`, which is acted on when it is gone.
     pub(super) fn close(&mut self, code: CloseCode, reason: &str, verdict: Verdict) {
         let Some(conn) = self.session.conn else { return };
+        // Nothing more is sent on this session, so its claim ends here.
+        self.lose_claim(&verdict);
         self.session.closing = Some(verdict);
         self.session_event(SessionEvent::Close, None);
         for timer in [Timer::Silence, Timer::Heartbeat, Timer::Welcome, Timer::LogBatch, Timer::Ack] {
@@ -511,7 +513,9 @@ impl Worker {
     pub(super) fn heartbeat(&mut self) {
         let Some(conn) = self.session.conn.filter(|_| self.state == SessionState::Serving) else { return };
         self.timers.set(Timer::Heartbeat, self.after(HEARTBEAT_INTERVAL));
-        let current_job_id = self.jobs.claimed().map(|job| job.subject.job_id.clone());
+        // What was sent to end a claim is read before this heartbeat: the job has ended.
+        let open = self.jobs.claimed().filter(|job| job.sent.is_none());
+        let current_job_id = open.map(|job| job.subject.job_id.clone());
         self.count_sent();
         self.session.heartbeat = self.session.sent;
         self.act(Action::SendHeartbeat {

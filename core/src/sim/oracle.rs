@@ -1,0 +1,269 @@
+//! What must never happen, whatever the studio, the network and the engine do.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+};
+
+use crate::{
+    time::{Mono, Now},
+    wire::{JobId, WorkerFrame},
+    worker::{Action, ConnId, RequestId, RunId, Step, StoreId, Worker},
+};
+
+/// Actions that a worker may decide without an input between them; more is a loop.
+const MAX_ACTIONS: usize = 4_096;
+
+/// Watches everything that a worker does. Each violation of a promise panics with its name.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// The connection that counts, and how far it has come.
+    session: Option<(ConnId, Phase)>,
+    /// The job that the studio holds for the worker on that connection.
+    claimed: Option<Claimed>,
+    /// Offers of that connection that are not answered yet.
+    open_offers: BTreeMap<JobId, u32>,
+    /// The run that the engine has.
+    running: Option<RunId>,
+    /// Exchanges under way; an upload with its address.
+    requests: BTreeMap<RequestId, Option<String>>,
+    /// Files of results that were made and not deleted.
+    files: BTreeSet<alloc::sync::Arc<str>>,
+    exited: bool,
+    newest: u64,
+}
+
+/// A claim as the studio sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claimed {
+    job: JobId,
+    /// The newest id when it was accepted: an upload with an older one began under an earlier claim.
+    since: u64,
+    /// Another offer came: a studio by the rules makes one only when the claim before it is over.
+    superseded: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Greeting,
+    Serving,
+    Closing,
+}
+
+impl Oracle {
+    /// An oracle that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes all actions up to the next wait, shows each to `carry_out`, and says when to come back.
+    ///
+    /// # Panics
+    /// When a promise is broken.
+    pub fn drain(&mut self, worker: &mut Worker, now: Now, mut carry_out: impl FnMut(Action)) -> Mono {
+        for _ in 0..MAX_ACTIONS {
+            match worker.next() {
+                Step::Do(action) => {
+                    self.check(&action);
+                    carry_out(action);
+                }
+                Step::Wait { until, .. } => {
+                    assert!(until > now.mono, "a wait must be for later than now");
+                    assert_eq!(worker.counters().impossible, 0, "an event without a transition");
+                    return until;
+                }
+            }
+        }
+        panic!("the worker never waits");
+    }
+
+    /// The run that the engine has.
+    pub fn running(&self) -> Option<RunId> {
+        self.running
+    }
+
+    /// Whether the worker has ended.
+    pub fn exited(&self) -> bool {
+        self.exited
+    }
+
+    /// The connection that counts.
+    pub fn conn(&self) -> Option<ConnId> {
+        self.session.map(|(conn, _)| conn)
+    }
+
+    /// Whether that connection's upgrade is under way.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.session, Some((_, Phase::Connecting)))
+    }
+
+    /// Exchanges under way, oldest first.
+    pub fn requests(&self) -> impl Iterator<Item = RequestId> + '_ {
+        self.requests.keys().copied()
+    }
+
+    /// The upgrade succeeded.
+    pub fn connected(&mut self, conn: ConnId) {
+        self.advance(conn, Phase::Greeting);
+    }
+
+    /// The studio said `welcome`.
+    pub fn welcomed(&mut self, conn: ConnId) {
+        if self.session == Some((conn, Phase::Greeting)) {
+            self.advance(conn, Phase::Serving);
+        }
+    }
+
+    /// The studio offered a job.
+    pub fn offered(&mut self, conn: ConnId, job: JobId) {
+        if self.session == Some((conn, Phase::Serving)) {
+            *self.open_offers.entry(job).or_default() += 1;
+            if let Some(claimed) = &mut self.claimed {
+                claimed.superseded = true;
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self, conn: ConnId) {
+        if self.conn() == Some(conn) {
+            self.session = None;
+            self.claimed = None;
+            self.open_offers.clear();
+        }
+    }
+
+    /// The engine ended its run, and perhaps left a file.
+    pub fn run_ended(&mut self, run: RunId, file: Option<alloc::sync::Arc<str>>) {
+        if self.running == Some(run) {
+            self.running = None;
+        }
+        self.files.extend(file);
+    }
+
+    /// An exchange ended with that status, or without an answer.
+    pub fn answered(&mut self, request: RequestId, status: Option<u16>) {
+        let Some(Some(url)) = self.requests.remove(&request) else { return };
+        self.claimed.take_if(|claimed| {
+            url.ends_with(&format!("/jobs/{}/complete", claimed.job))
+                && match status {
+                    Some(200..=299) => true,
+                    Some(404 | 409 | 410) => request.0 > claimed.since,
+                    _ => false,
+                }
+        });
+    }
+
+    fn advance(&mut self, conn: ConnId, phase: Phase) {
+        if self.conn() == Some(conn) {
+            self.session = Some((conn, phase));
+        }
+    }
+
+    fn fresh(&mut self, id: u64) {
+        assert!(id > self.newest, "an id was used twice");
+        self.newest = id;
+    }
+
+    fn check(&mut self, action: &Action) {
+        assert!(!self.exited, "an action after Exit: {action:?}");
+        match action {
+            Action::Connect { conn, .. } => {
+                self.fresh(conn.0);
+                assert!(self.session.is_none(), "two connections at once");
+                self.session = Some((*conn, Phase::Connecting));
+            }
+            Action::SendHeartbeat { conn, current_job_id, .. } => {
+                self.serves(*conn, "a heartbeat");
+                if let Some(job) = current_job_id {
+                    self.holds(job, "a heartbeat");
+                }
+            }
+            Action::Send { conn, frame } => self.check_frame(*conn, frame),
+            Action::Close { conn, .. } => {
+                assert_eq!(self.conn(), Some(*conn), "a close of a connection that is gone");
+                self.advance(*conn, Phase::Closing);
+            }
+            Action::Drop { conn } => {
+                assert_eq!(self.conn(), Some(*conn), "a drop of a connection that is gone");
+                self.disconnected(*conn);
+            }
+            Action::Request { request, .. } => {
+                self.fresh(request.0);
+                self.requests.insert(*request, None);
+            }
+            Action::Upload { request, upload } => {
+                self.fresh(request.0);
+                self.requests.insert(*request, Some(upload.url.clone()));
+            }
+            Action::CancelRequest { request } => {
+                assert!(self.requests.remove(request).is_some(), "an exchange that is over was cancelled");
+            }
+            Action::DispatchJob { run, .. } => {
+                self.fresh(run.0);
+                assert_eq!(self.running.replace(*run), None, "two runs at once");
+            }
+            Action::CancelRun { run } => {
+                assert_eq!(self.running, Some(*run), "a run that is over was cancelled")
+            }
+            Action::Discard(file) => {
+                assert!(self.files.remove(&file.path), "a file was deleted twice");
+            }
+            Action::Store { store: StoreId(id), .. } => self.fresh(*id),
+            Action::Exit(_) => {
+                assert!(self.session.is_none(), "the worker ended with a connection open");
+                assert!(self.files.is_empty(), "the worker ended and left files: {:?}", self.files);
+                assert!(self.requests.is_empty(), "the worker ended with exchanges under way");
+                self.exited = true;
+            }
+            Action::RecordRecentJob(_) | Action::Observe(_) | Action::Log(_) => {}
+        }
+    }
+
+    fn check_frame(&mut self, conn: ConnId, frame: &WorkerFrame) {
+        if let WorkerFrame::Hello { .. } = frame {
+            assert_eq!(self.session, Some((conn, Phase::Greeting)), "a hello out of place");
+            return;
+        }
+        self.serves(conn, frame.name());
+        match frame {
+            WorkerFrame::Accept { job_id } => {
+                self.take_offer(job_id);
+                if let Some(claimed) = &self.claimed {
+                    let over = claimed.superseded && self.running.is_none();
+                    assert!(claimed.job == *job_id || over, "a job was accepted while another is held");
+                }
+                self.claimed = Some(Claimed { job: job_id.clone(), since: self.newest, superseded: false });
+            }
+            WorkerFrame::Reject { job_id, .. } => self.take_offer(job_id),
+            WorkerFrame::CompleteJson { job_id, .. } | WorkerFrame::Fail { job_id, .. } => {
+                self.holds(job_id, frame.name());
+                self.claimed = None;
+            }
+            WorkerFrame::ReadyForMore => panic!("readyForMore is never sent"),
+            _ => {}
+        }
+    }
+
+    fn take_offer(&mut self, job: &JobId) {
+        let open = self.open_offers.get_mut(job);
+        assert!(open.is_some(), "an answer to an offer that was not made: {job}");
+        if let Some(count) = open {
+            *count -= 1;
+            if *count == 0 {
+                self.open_offers.remove(job);
+            }
+        }
+    }
+
+    fn holds(&self, job: &JobId, what: &str) {
+        let claimed = self.claimed.as_ref().map(|claimed| &claimed.job);
+        assert_eq!(claimed, Some(job), "{what} for a job that isn't held");
+    }
+
+    fn serves(&self, conn: ConnId, what: &str) {
+        assert_eq!(self.session, Some((conn, Phase::Serving)), "{what} out of place");
+    }
+}
