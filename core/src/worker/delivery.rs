@@ -8,11 +8,10 @@ use alloc::{
 
 use super::{
     Worker,
+    ends::Verdict,
     io::{Action, HttpAnswer, HttpFailure, RequestId, Upload},
     jobs::{JobKey, MAX_HELD, MAX_HELD_BYTES, Product, Sent, Uploading},
     observe::{JobOutcome, RecentJob},
-    registration::excerpt,
-    session::Verdict,
     states::{JobEvent, JobState, SessionState},
     timers::{HELD_BOUND, STABLE_AFTER, Timer, UPLOAD_RETRY_BOUND, UPLOAD_STALL_BOUND},
 };
@@ -168,10 +167,10 @@ impl Worker {
             upload.request = None;
         }
         let answer = match outcome {
-            Err(failure) => return self.upload_broke(key, &failure.0),
+            Err(failure) => return self.upload_broke(key, &self.registration.scrub(failure.0)),
             Ok(answer) => answer,
         };
-        let what = format!("HTTP {}{}", answer.status, excerpt(&answer.body));
+        let what = format!("HTTP {}{}", answer.status, self.quote(&answer.body));
         match answer.status {
             200..=299 => self.end_job(key, JobEvent::Confirmed, JobOutcome::Completed),
             404 | 409 | 410 => self.on_conflict(key, answer.status, &what),

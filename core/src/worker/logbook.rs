@@ -15,7 +15,7 @@ pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// The most lines that wait; older ones are dropped, counted and reported.
 const MAX_WAITING: usize = 1_000;
 /// The longest message, in bytes.
-const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 
 /// The lines that wait for the next batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -84,7 +84,8 @@ impl LogBook {
     }
 }
 
-fn cut(mut text: String, most: usize) -> String {
+/// `text`, cut between characters after `most` bytes.
+pub(super) fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
         let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);

@@ -42,7 +42,10 @@
 //! [`Worker::next`], until it says [`Step::Wait`]. Several inputs before that are fine. **Getters**: the rest.
 
 mod chance;
+mod commands;
 mod delivery;
+mod ends;
+mod fingerprint;
 mod io;
 mod jobs;
 mod logbook;
@@ -64,8 +67,6 @@ use alloc::{
 };
 use core::{fmt, time::Duration};
 
-use sha2::{Digest, Sha256};
-
 pub use io::{
     Action, Change, Command, CommandError, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure,
     HttpRequest, Input, Key, LogLine, Method, Observation, RequestId, RunId, SessionEnd, Step, StoreId,
@@ -84,8 +85,9 @@ use crate::{
     wire::{Capabilities, Finite, JobId, LogLevel},
 };
 use chance::{Backoff, Chance};
+use commands::Reconfigured;
 use jobs::{JobKey, Jobs};
-use logbook::LogBook;
+use logbook::{LogBook, MAX_MESSAGE_BYTES};
 use registration::Registration;
 use session::Session;
 use states::{JobState, SessionEvent, SessionState};
@@ -117,7 +119,7 @@ pub struct Worker {
     /// The largest estimate that is accepted, in GB.
     threshold: Finite,
     /// A changed address or changed credentials that wait for the current job.
-    reconfigured: Option<Settings>,
+    reconfigured: Option<Reconfigured>,
     known_odd_frames: BTreeSet<String>,
     counters: Counters,
     ids: u64,
@@ -257,35 +259,6 @@ impl Worker {
         &self.capabilities
     }
 
-    /// A digest of what decides the worker's future behaviour, on a clock that starts now: two workers with
-    /// equal fingerprints behave alike, whatever the time and however many ids they have given out.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let mut same = self.clone();
-        same.timers = self.timers.relative_to(self.now.mono);
-        same.now = Now::default();
-        same.session.forget_times();
-        same.log_book.forget();
-        same.counters = Counters::default();
-        same.forget_ids();
-        Sha256::digest(format!("{same:?}").as_bytes()).into()
-    }
-
-    /// Ids count from the newest backwards, so that their distance counts and their number does not.
-    fn forget_ids(&mut self) {
-        let newest = self.ids;
-        let rename = |id: &mut u64| *id = newest.saturating_sub(*id);
-        self.session.conn.iter_mut().for_each(|conn| rename(&mut conn.0));
-        self.jobs.slot.iter_mut().for_each(|slot| rename(&mut slot.run.0));
-        for job in &mut self.jobs.all {
-            job.subject.accepted_at = crate::time::Wall::default();
-            if let Some(request) = job.upload.as_mut().and_then(|upload| upload.request.as_mut()) {
-                rename(&mut request.0);
-            }
-        }
-        self.registration.rename_ids(rename);
-        self.ids = 0;
-    }
-
     /// Time that goes back is clamped.
     fn pass_time(&mut self, now: Now) {
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
@@ -301,8 +274,10 @@ impl Worker {
         if self.ended {
             return;
         }
-        self.unpark();
+        // In this order: an operator's change must not wait for ever behind a studio that has always one more
+        // job parked.
         self.apply_reconfiguration();
+        self.unpark();
         self.finish_drain();
         if !self.ended {
             self.show_current_job();
@@ -319,7 +294,10 @@ impl Worker {
             Timer::Reconnect => self.connect(),
             Timer::Linger => self.on_linger_over(),
             Timer::Ack => self.on_ack_timeout(),
-            Timer::Stable => self.failures.reset(),
+            Timer::Stable => {
+                self.failures.reset();
+                self.registration.revocations.reset();
+            }
             Timer::Uncontested => self.contested = 0,
             Timer::Orphan => self.give_up_orphan("the studio did not offer it again within 60 s"),
             Timer::Recover => self.on_recovery_over(),
@@ -374,9 +352,8 @@ impl Worker {
 
     /// Says a line: to the program's log, and to the studio.
     fn log(&mut self, level: LogLevel, category: &str, message: fmt::Arguments<'_>, job: Option<&JobId>) {
-        let line =
-            LogLine { level, category: category.into(), message: format!("{message}"), job_id: job.cloned() };
-        let line = LogLine { message: self.registration.scrub(line.message), ..line };
+        let message = logbook::cut(self.registration.scrub(format!("{message}")), MAX_MESSAGE_BYTES);
+        let line = LogLine { level, category: category.into(), message, job_id: job.cloned() };
         self.act(Action::Log(line.clone()));
         self.log_book.push(self.now.wall, line);
     }
@@ -385,162 +362,5 @@ impl Worker {
     fn ship(&mut self, line: LogLine) {
         let line = LogLine { message: self.registration.scrub(line.message), ..line };
         self.log_book.push(self.now.wall, line);
-    }
-
-    fn set_paused(&mut self, paused: bool) {
-        if self.paused != paused {
-            self.paused = paused;
-            let what =
-                if paused { "paused: no more jobs are taken" } else { "resumed: jobs are taken again" };
-            self.log(LogLevel::Info, "session", format_args!("{what}"), None);
-            self.wants_changed();
-        }
-    }
-
-    fn set_threshold(&mut self, threshold: Finite) {
-        if self.threshold != threshold {
-            self.threshold = threshold;
-            self.log(LogLevel::Info, "session", format_args!("jobs up to {threshold} GB are taken"), None);
-            self.wants_changed();
-        }
-    }
-
-    /// Takes changed settings: what needs no new session at once, the rest after the current job (section 7).
-    fn reconfigure(&mut self, settings: Settings) {
-        let old = &self.options.settings;
-        let (api_base, identity) = (old.api_base.clone(), old.identity.clone());
-        let api_changed = settings.api_base != api_base;
-        let identity_changed = self.registration.is_foreign(&settings.identity, &identity, self.now.mono);
-        let threshold = settings.capabilities.vram_threshold_gb;
-        if threshold != old.capabilities.vram_threshold_gb {
-            self.set_threshold(threshold);
-        }
-        self.options.settings = Settings { api_base, identity, ..settings.clone() };
-        self.reconfigured = (api_changed || identity_changed).then_some(settings);
-        self.wants_changed();
-    }
-
-    /// What the studio must know changed: it goes out at once, and a parked offer may have to be declined.
-    fn wants_changed(&mut self) {
-        self.arm_recovery();
-        if self.refresh_capabilities() {
-            self.observe_session(None);
-            if self.state == SessionState::Serving {
-                self.heartbeat();
-            }
-        }
-        if self.declines() {
-            self.decline_parked();
-        }
-    }
-
-    /// Whether offers are declined: paused, disabled by the configuration, or draining.
-    fn declines(&self) -> bool {
-        self.paused || self.draining || !self.options.settings.capabilities.auto_enabled
-    }
-
-    /// Makes the capabilities anew; whether they changed. They stay the same `Arc` if not.
-    fn refresh_capabilities(&mut self) -> bool {
-        let settings = &self.options.settings;
-        let mut capabilities = settings.capabilities.clone();
-        capabilities.auto_enabled = !self.declines() || self.recovers();
-        capabilities.vram_threshold_gb = self.threshold;
-        capabilities.set_models(settings.services.iter().map(|service| {
-            let models = match &service.models {
-                crate::engine::Models::Listed(models) => models.clone(),
-                crate::engine::Models::Sourced => alloc::vec::Vec::new(),
-            };
-            (service.kind, models)
-        }));
-        if capabilities.model_engines.is_some() {
-            let engines: BTreeSet<_> =
-                settings.services.iter().map(|service| service.engine.clone()).collect();
-            capabilities.model_engines = Some(engines.into_iter().collect());
-        }
-        let changed = capabilities != *self.capabilities;
-        if changed {
-            self.capabilities = Arc::new(capabilities);
-        }
-        changed
-    }
-
-    /// Takes no more jobs; ends when what is in hand is delivered.
-    fn drain(&mut self) {
-        self.draining = true;
-        let bound = self.options.drain_time;
-        self.timers.set(Timer::Drain, self.after(bound));
-        let what = match self.jobs.claimed() {
-            Some(job) => format!(
-                "draining: job {} is finished first, within {} s",
-                job.subject.job_id,
-                bound.as_secs()
-            ),
-            None => "draining".into(),
-        };
-        self.log(LogLevel::Info, "session", format_args!("{what}"), None);
-        self.wants_changed();
-    }
-
-    /// Ends when there is nothing left that a session could still deliver.
-    fn finish_drain(&mut self) {
-        if !self.draining || self.exit.is_some() || self.ended || self.jobs.claimed().is_some() {
-            return;
-        }
-        if !self.recovers() {
-            self.finish(Exit::Drained);
-        }
-    }
-
-    /// Ends at once: a running job is failed as retryable.
-    fn stop(&mut self, why: &str) {
-        if self.exit.is_some() {
-            // Not even the last frames are waited for any more.
-            self.timers.set(Timer::Linger, self.now.mono);
-            return;
-        }
-        self.log(LogLevel::Info, "session", format_args!("stopping: {why}"), None);
-        self.release_for_stop(why);
-        self.finish(Exit::Stopped);
-    }
-
-    /// The end: what can still be said is said, then the session is closed.
-    fn finish(&mut self, exit: Exit) {
-        if self.exit.is_some() || self.ended {
-            return;
-        }
-        if let Some(slot) = &self.jobs.slot {
-            let run = slot.run;
-            self.act(Action::CancelRun { run });
-        }
-        match &exit {
-            Exit::Drained | Exit::Stopped => {
-                self.log(LogLevel::Info, "session", format_args!("{exit}"), None);
-            }
-            _ => self.log(LogLevel::Error, "session", format_args!("{exit}"), None),
-        }
-        self.exit = Some(exit);
-        if self.state == SessionState::Serving {
-            self.ship_last_logs();
-        }
-        self.farewell();
-    }
-
-    /// `Exit`, once and last.
-    fn end(&mut self) {
-        let Some(exit) = self.exit.take() else { return };
-        for job in core::mem::take(&mut self.jobs.all) {
-            self.discard(job.product);
-            if let Some(request) = job.upload.and_then(|upload| upload.request) {
-                self.act(Action::CancelRequest { request });
-            }
-        }
-        if let Some(request) = self.registration.give_up() {
-            self.act(Action::CancelRequest { request });
-        }
-        self.timers.clear_all();
-        self.session_event(SessionEvent::Finished, None);
-        self.act(Action::Observe(Observation::CurrentJob(None)));
-        self.act(Action::Exit(exit));
-        self.ended = true;
     }
 }

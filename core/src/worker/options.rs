@@ -67,3 +67,18 @@ impl Options {
         }
     }
 }
+
+impl Identity {
+    /// The same, where an empty text in a configuration means that nothing is there.
+    pub(super) fn normalized(mut self) -> Self {
+        let Self { install_id, registration_secret, registration_request_id, worker_id, auth_token, .. } =
+            &mut self;
+        for text in [install_id, registration_request_id, worker_id] {
+            text.take_if(|text| text.is_empty());
+        }
+        for secret in [registration_secret, auth_token] {
+            secret.take_if(|secret| secret.reveal().is_empty());
+        }
+        self
+    }
+}

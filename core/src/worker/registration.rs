@@ -27,6 +27,10 @@ use crate::{
 
 /// For how long after a change of this worker's own a configuration may still be the one before it.
 const STALE_READ: Duration = Duration::from_secs(3);
+/// Identities of earlier that are remembered.
+const MAX_BEFORE: usize = 8;
+/// Secrets of earlier that are kept out of sight.
+const MAX_RETIRED: usize = 8;
 
 /// Who this worker is, and how far it has come to be somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +46,12 @@ pub(super) struct Registration {
     pause: Duration,
     /// Whether this worker has polled again for a newer token since its last welcome.
     pub(super) polled_again: bool,
-    /// The identity before the last change, and until when a reader may still come with it.
-    before: Option<(Identity, Mono)>,
+    /// Earlier identities, and until when a reader of the configuration may still come with each.
+    before: Vec<(Identity, Mono)>,
+    /// How often in a row the studio revoked this worker.
+    pub(super) revocations: Backoff,
+    /// Secrets of earlier: they open nothing here any more, but perhaps elsewhere.
+    retired: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +81,16 @@ enum Then {
 impl Registration {
     pub(super) fn new(identity: Identity) -> Self {
         Self {
-            identity,
+            identity: identity.normalized(),
             exchange: None,
             storing: None,
             failures: Backoff::default(),
             store_failures: Backoff::default(),
             pause: FIRST_POLL,
             polled_again: false,
-            before: None,
+            before: Vec::new(),
+            revocations: Backoff::default(),
+            retired: Vec::new(),
         }
     }
 
@@ -102,18 +112,17 @@ impl Registration {
 
     /// Keeps the secrets out of what people read.
     pub(super) fn scrub(&self, text: String) -> String {
-        let text = self.identity.auth_token.as_ref().map_or(text.clone(), |token| token.scrub(text));
-        match &self.identity.registration_secret {
-            Some(secret) => secret.scrub(text),
-            None => text,
-        }
+        let Identity { auth_token, registration_secret, .. } = &self.identity;
+        let secrets = auth_token.iter().chain(registration_secret).chain(&self.retired);
+        secrets.fold(text, |text, secret| secret.scrub(text))
     }
 
     /// Whether `new` is somebody's edit of the identity: neither what this worker has, nor what it had a
-    /// moment ago, nor what the configuration said before.
+    /// moment ago, nor what the configuration is known to say.
     pub(super) fn is_foreign(&self, new: &Identity, configured: &Identity, now: Mono) -> bool {
-        let late = self.before.as_ref().is_some_and(|(before, until)| now < *until && before == new);
-        *new != self.identity && new != configured && !late
+        let new = new.clone().normalized();
+        let late = self.before.iter().any(|(before, until)| now < *until && *before == new);
+        new != self.identity && new != configured.clone().normalized() && !late
     }
 
     /// Gives up the exchange under way.
@@ -128,7 +137,37 @@ impl Registration {
         if let Some(storing) = &mut self.storing {
             rename(&mut storing.store.0);
         }
-        self.before = None;
+    }
+
+    /// Earlier identities on a clock that starts now, without those that nobody comes with any more.
+    pub(super) fn forget_times(&mut self, now: Mono) {
+        self.before.retain(|(_, until)| now < *until);
+        for (_, until) in &mut self.before {
+            *until = if *until == Mono::NEVER { *until } else { Mono::ZERO + until.since(now) };
+        }
+        self.retired.clear();
+    }
+
+    /// Changes the identity, and remembers the one before it until `until`.
+    fn change(&mut self, changes: &[Change], now: Mono, until: Mono) {
+        self.before.retain(|(_, until)| now < *until);
+        if self.before.len() >= MAX_BEFORE {
+            self.before.remove(0);
+        }
+        self.before.push((self.identity.clone(), until));
+        for change in changes {
+            self.set(change);
+        }
+    }
+
+    /// Keeps a secret of earlier out of sight, too.
+    fn retire(&mut self, secret: Option<Secret>) {
+        if let Some(secret) = secret.filter(|secret| !self.retired.contains(secret)) {
+            if self.retired.len() >= MAX_RETIRED {
+                self.retired.remove(0);
+            }
+            self.retired.push(secret);
+        }
     }
 
     fn set(&mut self, change: &Change) {
@@ -137,11 +176,17 @@ impl Registration {
         let identity = &mut self.identity;
         match change.key {
             Key::InstallId => identity.install_id = text(),
-            Key::RegistrationSecret => identity.registration_secret = value,
+            Key::RegistrationSecret => {
+                let old = core::mem::replace(&mut identity.registration_secret, value);
+                self.retire(old);
+            }
             Key::RegistrationRequestId => identity.registration_request_id = text(),
             Key::RegistrationRejected => identity.registration_rejected = text(),
             Key::WorkerId => identity.worker_id = text(),
-            Key::AuthToken => identity.auth_token = value,
+            Key::AuthToken => {
+                let old = core::mem::replace(&mut identity.auth_token, value);
+                self.retire(old);
+            }
         }
     }
 }
@@ -184,7 +229,7 @@ impl Worker {
                 let body = RegisterRequest {
                     install_id: install_id.clone(),
                     registration_secret_hash: secret_hash(secret),
-                    label: self.options.settings.label.clone(),
+                    label: self.options.settings.label.clone().filter(|label| !label.is_empty()),
                     capabilities: (*self.capabilities).clone(),
                     user_agent: self.options.user_agent.clone(),
                 };
@@ -238,30 +283,25 @@ impl Worker {
 
     /// Stores `changes`; what follows waits until they are on the disk.
     fn store(&mut self, changes: Vec<Change>, then: Then) {
-        let before = self.registration.identity.clone();
-        for change in &changes {
-            self.registration.set(change);
-        }
+        self.registration.change(&changes, self.now.mono, Mono::NEVER);
         let store = StoreId(self.id());
-        self.registration.before = Some((before, Mono::NEVER));
         self.registration.storing = Some(Storing { store, changes: changes.clone(), then });
         self.act(Action::Store { store, changes });
     }
 
     /// Stores `changes` when nothing depends on them: they are in force already.
     pub(super) fn store_aside(&mut self, changes: Vec<Change>) {
-        let before = self.registration.identity.clone();
-        for change in &changes {
-            self.registration.set(change);
-        }
-        self.registration.before = Some((before, self.now.mono + STALE_READ));
+        self.registration.change(&changes, self.now.mono, self.now.mono + STALE_READ);
         let store = StoreId(self.id());
         self.act(Action::Store { store, changes });
     }
 
     pub(super) fn on_stored(&mut self, store: StoreId, outcome: Result<(), String>) {
-        if let Some((_, until)) = &mut self.registration.before {
-            *until = self.now.mono + STALE_READ;
+        let stale = self.now.mono + STALE_READ;
+        if outcome.is_ok() {
+            // From now on the configuration says so, too: what it said before is an edit if it comes back.
+            self.options.settings.identity = self.registration.identity.clone();
+            self.registration.before.iter_mut().for_each(|(_, until)| *until = stale);
         }
         let Some(storing) = self.registration.storing.take_if(|storing| storing.store == store) else {
             if let Err(error) = outcome {
@@ -319,7 +359,6 @@ impl Worker {
             }
             Then::Connect => {
                 self.session_event(SessionEvent::Registered, None);
-                self.failures.reset();
                 self.timers.set(Timer::Reconnect, self.now.mono);
             }
             Then::Reject => {
@@ -366,7 +405,7 @@ impl Worker {
                     ],
                 ),
                 (_, status) => {
-                    let said = excerpt(&answer.body);
+                    let said = self.quote(&answer.body);
                     self.registration_trouble(&format!("HTTP {status}{said}"), Some(&answer));
                 }
             },
@@ -410,7 +449,7 @@ impl Worker {
             }
             Ok(Decision::Rejected { reason }) => {
                 let changes = vec![
-                    set(Key::RegistrationRejected, reason.unwrap_or_default()),
+                    set(Key::RegistrationRejected, self.registration.scrub(reason.unwrap_or_default())),
                     unset(Key::WorkerId),
                     unset(Key::AuthToken),
                 ];
@@ -442,7 +481,8 @@ impl Worker {
         self.timers.set(Timer::Register, self.after(wait));
     }
 
-    /// The studio revoked this worker: forgets the credentials, keeps the install id, asks anew.
+    /// The studio revoked this worker: forgets the credentials, keeps the install id, asks anew. The pause grows
+    /// with a studio that approves and revokes again and again.
     pub(super) fn forget_credentials(&mut self) {
         self.store_aside(vec![
             unset(Key::WorkerId),
@@ -450,7 +490,8 @@ impl Worker {
             unset(Key::RegistrationRequestId),
             unset(Key::RegistrationSecret),
         ]);
-        self.register();
+        let wait = self.registration.revocations.failed(&mut self.chance, None);
+        self.timers.set(Timer::Register, self.after(wait));
     }
 
     /// The first welcome ends a registration: its request and secret have done their work.
@@ -464,23 +505,31 @@ impl Worker {
     }
 
     /// Takes over credentials and address that somebody changed.
-    pub(super) fn adopt_identity(&mut self, identity: Identity) {
+    pub(super) fn adopt_identity(&mut self, identity: Option<Identity>) {
         if let Some(request) = self.registration.give_up() {
             self.act(Action::CancelRequest { request });
         }
         for timer in [Timer::Register, Timer::Exchange, Timer::StoreRetry] {
             self.timers.clear(timer);
         }
-        self.registration = Registration::new(identity);
+        let old = self.registration.identity.clone();
+        let identity = identity.unwrap_or_else(|| old.clone());
+        let (auth_token, secret) = (old.auth_token, old.registration_secret);
+        let retired = core::mem::take(&mut self.registration.retired);
+        self.registration = Registration { retired, ..Registration::new(identity.clone()) };
+        self.registration.retire(auth_token);
+        self.registration.retire(secret);
+        self.options.settings.identity = identity;
         self.failures.reset();
         self.contested = 0;
     }
-}
 
-/// A body as a person reads it behind a status: nothing, or `: ` and its first 200 characters on one line.
-pub(super) fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let line: Vec<_> = text.split_whitespace().collect();
-    let line = super::truncate_prompt(&line.join(" "));
-    if line.is_empty() { line } else { format!(": {line}") }
+    /// A body as a person reads it behind a status: nothing, or `: ` and its first 200 characters on one
+    /// line. Secrets are taken out before it is cut, since half a secret would not be found.
+    pub(super) fn quote(&self, body: &[u8]) -> String {
+        let text = self.registration.scrub(String::from_utf8_lossy(body).into_owned());
+        let line: Vec<_> = text.split_whitespace().collect();
+        let line = super::truncate_prompt(&line.join(" "));
+        if line.is_empty() { line } else { format!(": {line}") }
+    }
 }

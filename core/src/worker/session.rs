@@ -1,35 +1,30 @@
 //! The session (sections 3 and 6): connecting, greeting, heartbeats, and every way in which it ends.
 
 use alloc::{
-    format,
     string::{String, ToString},
     sync::Arc,
 };
-use core::time::Duration;
 
 use super::{
     Worker,
-    io::{Action, ConnId, ConnectFailure, Exit, Observation, SessionEnd},
+    ends::Verdict,
+    io::{Action, ConnId, Observation},
     observe::{HeartbeatOutcome, HeartbeatStatus},
-    registration::excerpt,
     states::{SessionEvent, SessionState},
     timers::{
-        ACK_BOUND, CONNECT_BOUND, FAREWELL_BOUND, HEARTBEAT_INTERVAL, LINGER_BOUND, LOG_INTERVAL,
-        ORPHAN_BOUND, SILENCE_BOUND, STABLE_AFTER, Timer, UNCONTESTED_AFTER, WELCOME_BOUND,
+        ACK_BOUND, CONNECT_BOUND, HEARTBEAT_INTERVAL, LOG_INTERVAL, ORPHAN_BOUND, SILENCE_BOUND,
+        STABLE_AFTER, Timer, UNCONTESTED_AFTER, WELCOME_BOUND,
     },
 };
-use crate::wire::{
-    CloseCode, FrameError, LogLevel, Offer, StudioErrorCode, StudioFrame, WorkerFrame, retry_after,
-};
+use crate::time::Mono;
+use crate::wire::{CloseCode, FrameError, LogLevel, Offer, StudioFrame, WorkerFrame};
 
 /// Frames that may wait to be written; a peer that lets more pile up doesn't read.
 const MAX_UNFLUSHED: u64 = 64;
+/// Heartbeats that may be due while one still waits to be written: the studio closes at one that is 30 s old.
+const MAX_STALLED: u32 = 6;
 /// Types of frames that are remembered as unknown.
 const MAX_ODD_TYPES: usize = 32;
-/// Waits after which a fifth contest in a row ends the worker (section 6).
-const MAX_CONTESTS: u32 = 5;
-/// How long to leave the id to the other one (section 6).
-const CONTEST_WAIT: Duration = Duration::from_secs(30);
 /// Batches that go out when the program ends.
 const LAST_BATCHES: usize = 5;
 
@@ -44,7 +39,7 @@ pub(super) struct Session {
     /// The heartbeat that has not left yet, by its number.
     heartbeat: u64,
     /// What this side closed for.
-    closing: Option<Verdict>,
+    pub(super) closing: Option<Verdict>,
     /// An offer that waits for the upload before it.
     pub(super) parked: Option<Offer>,
     /// Offers declined while an orphan ran, since the last welcome.
@@ -52,12 +47,22 @@ pub(super) struct Session {
     /// Whether the time is over in which a paused or draining worker waits for its unconfirmed job.
     pub(super) recovery_over: bool,
     /// Whether more frames wait than a peer that reads would let pile up.
-    clogged: bool,
+    pub(super) clogged: bool,
     skipped: u64,
-    last_batch: Option<crate::time::Mono>,
+    /// Whether the welcome came.
+    pub(super) welcomed: bool,
+    /// Heartbeats that were due in a row while one still waited to be written.
+    stalled: u32,
+    /// When the newest log batch went out; kept over a reconnect, since the bound is the worker's.
+    last_batch: Option<Mono>,
 }
 
 impl Session {
+    /// What the connection after this one starts with.
+    pub(super) fn successor(&self, conn: Option<ConnId>) -> Self {
+        Self { conn, recovery_over: self.recovery_over, last_batch: self.last_batch, ..Self::default() }
+    }
+
     pub(super) fn forget_times(&mut self) {
         // Only the distance between the two counts, and a batch is due or not by its timer.
         self.sent -= self.flushed;
@@ -65,43 +70,6 @@ impl Session {
         self.flushed = 0;
         self.last_batch = None;
         self.skipped = 0;
-    }
-}
-
-/// What the end of a session means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The token is wrong.
-    Unauthorized(String),
-    /// The registration was revoked.
-    Revoked(String),
-    /// Somebody else uses this id.
-    Contested(String),
-    /// A frame of ours was out of place.
-    Violation(String),
-    /// A frame of ours was too large.
-    TooBig(String),
-    /// Anything else.
-    Trouble { what: String, retry_after: Option<Duration> },
-    /// This side wanted it.
-    Wanted,
-}
-
-impl Verdict {
-    pub(super) fn trouble(what: impl Into<String>) -> Self {
-        Self::Trouble { what: what.into(), retry_after: None }
-    }
-
-    fn words(&self) -> &str {
-        match self {
-            Self::Unauthorized(what)
-            | Self::Revoked(what)
-            | Self::Contested(what)
-            | Self::Violation(what)
-            | Self::TooBig(what)
-            | Self::Trouble { what, .. } => what,
-            Self::Wanted => "closed by this side",
-        }
     }
 }
 
@@ -117,8 +85,7 @@ impl Worker {
         };
         let (url, bearer) = (self.options.settings.api_base.connect(worker_id), token.clone());
         let conn = ConnId(self.id());
-        let recovery_over = self.session.recovery_over;
-        self.session = Session { conn: Some(conn), recovery_over, ..Session::default() };
+        self.session = self.session.successor(Some(conn));
         self.session_event(SessionEvent::Due, None);
         self.timers.set(Timer::Connect, self.after(CONNECT_BOUND));
         self.act(Action::Connect { conn, url, bearer });
@@ -139,49 +106,6 @@ impl Worker {
             };
             self.send(frame);
         }
-    }
-
-    pub(super) fn on_connect_failed(&mut self, conn: ConnId, failure: ConnectFailure) {
-        if !self.is_current(conn) || self.state != SessionState::Connecting {
-            self.counters.stale_inputs += 1;
-            return;
-        }
-        let verdict = match failure {
-            ConnectFailure::Trouble(what) => Verdict::trouble(what),
-            ConnectFailure::Refused(answer) => {
-                let said = excerpt(&answer.body);
-                let what = format!("the upgrade was answered with {}{said}", answer.status);
-                match answer.status {
-                    401 => Verdict::Unauthorized(what),
-                    404 if says_worker_not_found(&answer.body) => Verdict::Revoked(what),
-                    _ => Verdict::Trouble {
-                        what,
-                        retry_after: answer
-                            .retry_after
-                            .as_deref()
-                            .and_then(|wait| retry_after::parse(wait, answer.date.as_deref())),
-                    },
-                }
-            }
-        };
-        self.lose(verdict);
-    }
-
-    pub(super) fn on_connect_timeout(&mut self) {
-        self.drop_connection();
-        self.lose(Verdict::trouble("no upgrade within 15 s"));
-    }
-
-    pub(super) fn on_welcome_timeout(&mut self) {
-        self.drop_connection();
-        self.lose(Verdict::trouble("no welcome within 15 s"));
-    }
-
-    pub(super) fn on_silence(&mut self) {
-        self.drop_connection();
-        let what =
-            if self.session.clogged { "the studio doesn't read" } else { "the studio was silent for 20 s" };
-        self.lose(Verdict::trouble(what));
     }
 
     pub(super) fn on_text(&mut self, conn: ConnId, text: &str) {
@@ -221,7 +145,7 @@ impl Worker {
     }
 
     /// Logs a frame that is skipped: the first few, then ever rarer, since a hostile peer has many.
-    fn skip(&mut self, what: &str) {
+    pub(super) fn skip(&mut self, what: &str) {
         self.counters.skipped_frames += 1;
         self.session.skipped += 1;
         let nth = self.session.skipped;
@@ -275,6 +199,7 @@ impl Worker {
     fn on_welcome(&mut self, worker_id: &str) {
         self.timers.clear(Timer::Welcome);
         self.counters.sessions += 1;
+        self.session.welcomed = true;
         self.session_event(SessionEvent::Welcomed, None);
         let own = self.registration.credentials().map(|(id, _)| id.to_string()).unwrap_or_default();
         self.log(LogLevel::Info, "session", format_args!("session open as {own}"), None);
@@ -282,7 +207,10 @@ impl Worker {
             self.log(
                 LogLevel::Warn,
                 "session",
-                format_args!("the studio calls this worker {worker_id:?} rather than {own:?}"),
+                format_args!(
+                    "the studio calls this worker {:?} rather than {own:?}",
+                    super::truncate_prompt(worker_id)
+                ),
                 None,
             );
         }
@@ -298,211 +226,15 @@ impl Worker {
         self.heartbeat();
     }
 
-    fn on_error(&mut self, code: &StudioErrorCode, message: &str) {
-        let what = format!("the studio ends the session: {}{}", code.name(), excerpt(message.as_bytes()));
-        let verdict = match code {
-            StudioErrorCode::AuthFailed => Verdict::Unauthorized(what),
-            StudioErrorCode::WorkerDeleted => Verdict::Revoked(what),
-            StudioErrorCode::DuplicateWorker => Verdict::Contested(what),
-            StudioErrorCode::ProtocolViolation => Verdict::Violation(what),
-            StudioErrorCode::InternalError => Verdict::trouble(what),
-            StudioErrorCode::Other(_) => {
-                let what = super::truncate_prompt(&what);
-                self.log(LogLevel::Warn, "session", format_args!("{what}"), None);
-                return;
-            }
-        };
-        self.close(CloseCode::NORMAL, "", verdict);
-    }
-
-    pub(super) fn on_closed(&mut self, conn: ConnId, end: SessionEnd) {
-        if !self.is_current(conn) {
-            self.counters.stale_inputs += 1;
-            return;
-        }
-        let verdict = match (self.session.closing.take(), end) {
-            // What this side closed for is known already.
-            (Some(verdict), _) => verdict,
-            (None, SessionEnd::Dropped(what)) => Verdict::trouble(what),
-            (None, SessionEnd::TooLarge) => Verdict::trouble("the studio sent a frame above 64 MiB"),
-            (None, SessionEnd::Closed { code, reason }) => {
-                let what = format!("the studio closed the session: {code}{}", excerpt(reason.as_bytes()));
-                match code {
-                    CloseCode::AUTH_FAILED => Verdict::Unauthorized(what),
-                    CloseCode::PROTOCOL_VIOLATION => Verdict::Violation(what),
-                    CloseCode::DUPLICATE_WORKER => Verdict::Contested(what),
-                    CloseCode::WORKER_DELETED => Verdict::Revoked(what),
-                    CloseCode::TOO_BIG => Verdict::TooBig(what),
-                    _ => Verdict::trouble(what),
-                }
-            }
-        };
-        self.lose(verdict);
-    }
-
-    /// Closes the session for `verdict`, which is acted on when it is gone.
-    pub(super) fn close(&mut self, code: CloseCode, reason: &str, verdict: Verdict) {
-        let Some(conn) = self.session.conn else { return };
-        // Nothing more is sent on this session, so its claim ends here.
-        self.lose_claim(&verdict);
-        self.session.closing = Some(verdict);
-        self.session_event(SessionEvent::Close, None);
-        for timer in [Timer::Silence, Timer::Heartbeat, Timer::Welcome, Timer::LogBatch, Timer::Ack] {
-            self.timers.clear(timer);
-        }
-        let bound = if self.exit.is_some() { FAREWELL_BOUND } else { LINGER_BOUND };
-        self.timers.set(Timer::Linger, self.after(bound));
-        self.act(Action::Close { conn, code, reason: reason.into() });
-    }
-
-    pub(super) fn on_linger_over(&mut self) {
-        self.drop_connection();
-        let verdict = self.session.closing.take().unwrap_or(Verdict::Wanted);
-        self.lose(verdict);
-    }
-
-    /// The program ends: says goodbye where there is somebody to say it to.
-    pub(super) fn farewell(&mut self) {
-        match self.state {
-            SessionState::Serving => self.close(CloseCode::NORMAL, "the worker ends", Verdict::Wanted),
-            SessionState::Closing => self.timers.set(Timer::Linger, self.after(FAREWELL_BOUND)),
-            SessionState::Connecting | SessionState::Greeting => {
-                self.drop_connection();
-                self.lose(Verdict::Wanted);
-            }
-            SessionState::Unregistered | SessionState::Waiting => self.end(),
-            SessionState::Ended => {}
-        }
-    }
-
-    fn drop_connection(&mut self) {
-        if let Some(conn) = self.session.conn {
-            self.act(Action::Drop { conn });
-        }
-    }
-
-    /// The connection is gone, or never came to be: what now?
-    pub(super) fn lose(&mut self, verdict: Verdict) {
-        let served = self.state == SessionState::Serving || self.timers.is_set(Timer::Stable);
-        for timer in [
-            Timer::Connect,
-            Timer::Welcome,
-            Timer::Silence,
-            Timer::Heartbeat,
-            Timer::Linger,
-            Timer::Ack,
-            Timer::Stable,
-            Timer::Uncontested,
-            Timer::Orphan,
-            Timer::Recover,
-            Timer::LogBatch,
-        ] {
-            self.timers.clear(timer);
-        }
-        let recovery_over = self.session.recovery_over;
-        self.session = Session { recovery_over, ..Session::default() };
-        self.session_event(SessionEvent::Lost, Some(verdict.words().to_string()));
-        if served && verdict != Verdict::Wanted {
-            let outcome =
-                HeartbeatOutcome::Err { reason: self.registration.scrub(verdict.words().to_string()) };
-            let status = HeartbeatStatus { at: self.now.wall, outcome };
-            self.act(Action::Observe(Observation::Heartbeat(status)));
-        }
-        self.lose_claim(&verdict);
-        self.refresh_capabilities();
-        if self.exit.is_some() {
-            self.end();
-            return;
-        }
-        match verdict {
-            Verdict::Wanted => {
-                self.failures.reset();
-                self.timers.set(Timer::Reconnect, self.now.mono);
-            }
-            Verdict::Unauthorized(what) => self.on_unauthorized(what),
-            Verdict::Revoked(what) => {
-                self.log(
-                    LogLevel::Warn,
-                    "session",
-                    format_args!("the registration was revoked, asking anew: {what}"),
-                    None,
-                );
-                self.session_event(SessionEvent::Forgotten, Some(what));
-                self.forget_credentials();
-            }
-            Verdict::Contested(what) => self.on_contested(&what),
-            Verdict::Violation(what) | Verdict::TooBig(what) => self.wait_and_reconnect(&what, None),
-            Verdict::Trouble { what, retry_after } => self.wait_and_reconnect(&what, retry_after),
-        }
-    }
-
-    fn on_unauthorized(&mut self, reason: String) {
-        if self.registration.can_poll() && !self.registration.polled_again && !self.draining {
-            self.registration.polled_again = true;
-            self.log(
-                LogLevel::Warn,
-                "session",
-                format_args!("the token was refused, asking for the newest one: {reason}"),
-                None,
-            );
-            self.session_event(SessionEvent::Forgotten, Some(reason));
-            self.register();
-        } else {
-            self.finish(Exit::Unauthorized { reason });
-        }
-    }
-
-    fn on_contested(&mut self, what: &str) {
-        self.contested += 1;
-        if self.contested >= MAX_CONTESTS {
-            self.finish(Exit::DuplicateWorker);
-            return;
-        }
-        if self.is_exhausted(what) {
-            return;
-        }
-        let wait = CONTEST_WAIT + self.failures.failed(&mut self.chance, None);
-        self.log(
-            LogLevel::Warn,
-            "session",
-            format_args!("somebody else uses this worker's id, waiting {} s: {what}", wait.as_secs()),
-            None,
-        );
-        self.timers.set(Timer::Reconnect, self.after(wait));
-    }
-
-    fn wait_and_reconnect(&mut self, what: &str, asked: Option<Duration>) {
-        if self.is_exhausted(what) {
-            return;
-        }
-        let wait = self.failures.failed(&mut self.chance, asked);
-        self.log(
-            LogLevel::Warn,
-            "session",
-            format_args!(
-                "no session, trying again in {}.{} s: {what}",
-                wait.as_secs(),
-                wait.subsec_millis() / 100
-            ),
-            None,
-        );
-        self.timers.set(Timer::Reconnect, self.after(wait));
-    }
-
-    /// Ends the worker at failure n+1 in a row, when n are allowed.
-    fn is_exhausted(&mut self, what: &str) -> bool {
-        let allowed = self.options.settings.reconnect_attempts.unwrap_or(0);
-        let exhausted = allowed > 0 && self.failures.failures() >= allowed;
-        if exhausted {
-            let attempts = self.failures.failures() + 1;
-            self.finish(Exit::AttemptsExhausted { attempts, last: self.registration.scrub(what.into()) });
-        }
-        exhausted
-    }
-
     /// The regular heartbeat. One that still waits to be written is enough.
     pub(super) fn on_heartbeat_due(&mut self) {
         if self.session.heartbeat > self.session.flushed {
+            self.session.stalled += 1;
+            if self.session.stalled >= MAX_STALLED {
+                self.session.clogged = true;
+                self.on_silence();
+                return;
+            }
             self.timers.set(Timer::Heartbeat, self.after(HEARTBEAT_INTERVAL));
         } else {
             self.heartbeat();
@@ -550,6 +282,9 @@ impl Worker {
     pub(super) fn on_flushed(&mut self, conn: ConnId, upto: u64) {
         if self.is_current(conn) {
             self.session.flushed = self.session.flushed.max(upto.min(self.session.sent));
+            if self.session.flushed >= self.session.heartbeat {
+                self.session.stalled = 0;
+            }
         } else {
             self.counters.stale_inputs += 1;
         }
@@ -587,59 +322,7 @@ impl Worker {
         self.send(WorkerFrame::LogBatch { entries });
     }
 
-    /// Takes over changed credentials or a changed address once no job is in hand (section 7).
-    pub(super) fn apply_reconfiguration(&mut self) {
-        let busy = self.jobs.claimed().is_some() || self.jobs.orphan().is_some();
-        if busy || self.exit.is_some() || self.state == SessionState::Closing {
-            return;
-        }
-        if self.reconfigured.is_none() {
-            return;
-        }
-        match self.state {
-            SessionState::Serving => {
-                self.log(LogLevel::Info, "session", format_args!("reconnecting with changed settings"), None);
-                self.close(CloseCode::NORMAL, "reconnecting", Verdict::Wanted);
-                return;
-            }
-            SessionState::Connecting | SessionState::Greeting => {
-                self.drop_connection();
-                self.lose(Verdict::Wanted);
-            }
-            _ => {}
-        }
-        let Some(settings) = self.reconfigured.take() else { return };
-        self.options.settings.api_base = settings.api_base;
-        self.options.settings.identity = settings.identity.clone();
-        self.adopt_identity(settings.identity);
-        if self.registration.has_credentials() {
-            if self.state == SessionState::Unregistered {
-                self.session_event(SessionEvent::Registered, None);
-            }
-            self.timers.set(Timer::Reconnect, self.now.mono);
-            self.connect();
-        } else if self.state == SessionState::Waiting {
-            self.timers.clear(Timer::Reconnect);
-            self.session_event(SessionEvent::Forgotten, None);
-            self.register();
-        } else {
-            self.register();
-        }
-    }
-
-    fn is_current(&self, conn: ConnId) -> bool {
+    pub(super) fn is_current(&self, conn: ConnId) -> bool {
         self.session.conn == Some(conn)
     }
-}
-
-/// Whether the body of a 404 speaks of the worker (section 6), rather than of an address that nobody serves:
-/// a gateway may well quote the path, which has `workers` in it.
-fn says_worker_not_found(body: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(body).to_ascii_lowercase().replace(['_', '-'], " ");
-    text.contains("unknown worker")
-        || text.match_indices("worker").any(|(at, word)| {
-            let rest = &text[at + word.len()..];
-            !rest.starts_with('s')
-                && rest.find("not found").is_some_and(|end| end < 80 && !rest[..end].contains('/'))
-        })
 }

@@ -71,6 +71,16 @@ pub(super) enum Timer {
 }
 
 impl Timer {
+    fn rekeyed(self, rekey: impl Fn(JobKey) -> JobKey) -> Self {
+        match self {
+            Self::UploadStall(key) => Self::UploadStall(rekey(key)),
+            Self::UploadRetry(key) => Self::UploadRetry(rekey(key)),
+            Self::UploadGiveUp(key) => Self::UploadGiveUp(rekey(key)),
+            Self::Expire(key) => Self::Expire(rekey(key)),
+            other => other,
+        }
+    }
+
     /// What is waited for, in words.
     const fn reason(self) -> &'static str {
         match self {
@@ -142,6 +152,12 @@ impl Timers {
     pub(super) fn relative_to(&self, origin: Mono) -> Self {
         let shift = |at: &Mono| Mono::from_micros(at.as_micros().saturating_sub(origin.as_micros()));
         Self { set: self.set.iter().map(|(timer, at)| (*timer, shift(at))).collect() }
+    }
+
+    /// The same timers for jobs with other keys, to compare states by.
+    pub(super) fn rekey(&mut self, rekey: impl Fn(JobKey) -> JobKey) {
+        let set = core::mem::take(&mut self.set);
+        self.set = set.into_iter().map(|(timer, at)| (timer.rekeyed(&rekey), at)).collect();
     }
 
     pub(super) fn clear_all(&mut self) {

@@ -1,0 +1,219 @@
+//! What the owner wants: pause, threshold, a changed configuration, and the end (sections 6 and 7).
+
+use alloc::{collections::BTreeSet, format, sync::Arc};
+
+use super::{
+    Worker,
+    ends::Verdict,
+    io::{Action, Exit, Observation},
+    options::{Identity, Settings},
+    states::{SessionEvent, SessionState},
+    timers::Timer,
+};
+use crate::wire::{ApiBase, CloseCode, Finite, LogLevel};
+
+/// What waits for the current job (section 7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reconfigured {
+    api_base: ApiBase,
+    /// Who to be from then on, if that changed.
+    identity: Option<Identity>,
+}
+
+impl Worker {
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        if self.paused != paused {
+            self.paused = paused;
+            let what =
+                if paused { "paused: no more jobs are taken" } else { "resumed: jobs are taken again" };
+            self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+            self.wants_changed();
+        }
+    }
+
+    pub(super) fn set_threshold(&mut self, threshold: Finite) {
+        if self.threshold != threshold {
+            self.threshold = threshold;
+            self.act(Action::Observe(Observation::Threshold(threshold)));
+            self.log(LogLevel::Info, "session", format_args!("jobs up to {threshold} GB are taken"), None);
+            self.wants_changed();
+        }
+    }
+
+    /// Takes changed settings: what needs no new session at once, the rest after the current job (section 7).
+    pub(super) fn reconfigure(&mut self, settings: Settings) {
+        let (api_base, identity) =
+            (self.options.settings.api_base.clone(), self.options.settings.identity.clone());
+        let moved = settings.api_base != api_base;
+        let foreign = self.registration.is_foreign(&settings.identity, &identity, self.now.mono);
+        self.reconfigured = (moved || foreign).then(|| Reconfigured {
+            api_base: settings.api_base.clone(),
+            identity: foreign.then(|| settings.identity.clone()),
+        });
+        let threshold = settings.capabilities.vram_threshold_gb;
+        let changed = threshold != self.options.settings.capabilities.vram_threshold_gb;
+        self.options.settings = Settings { api_base, identity, ..settings };
+        if changed {
+            self.set_threshold(threshold);
+        }
+        self.wants_changed();
+    }
+
+    /// Takes over changed credentials or a changed address once no job is in hand (section 7).
+    pub(super) fn apply_reconfiguration(&mut self) {
+        if self.reconfigured.is_none() || self.exit.is_some() {
+            return;
+        }
+        match self.state {
+            SessionState::Serving if self.jobs.claimed().is_some() || self.jobs.orphan().is_some() => return,
+            SessionState::Serving => {
+                self.decline_parked();
+                self.log(LogLevel::Info, "session", format_args!("reconnecting with changed settings"), None);
+                self.close(CloseCode::NORMAL, "reconnecting", Verdict::Wanted);
+                return;
+            }
+            SessionState::Closing | SessionState::Ended => return,
+            SessionState::Connecting | SessionState::Greeting => {
+                self.drop_connection();
+                self.lose(Verdict::Wanted);
+            }
+            SessionState::Waiting | SessionState::Unregistered => {}
+        }
+        let Some(Reconfigured { api_base, identity }) = self.reconfigured.take() else { return };
+        self.options.settings.api_base = api_base;
+        self.adopt_identity(identity);
+        self.refresh_capabilities();
+        self.timers.clear(Timer::Reconnect);
+        if self.state == SessionState::Waiting {
+            self.session_event(SessionEvent::Forgotten, None);
+        }
+        self.begin();
+    }
+
+    /// What the studio must know changed: it goes out at once, and a parked offer may have to be declined.
+    pub(super) fn wants_changed(&mut self) {
+        self.arm_recovery();
+        if self.refresh_capabilities() {
+            self.observe_session(None);
+            if self.state == SessionState::Serving {
+                self.heartbeat();
+            }
+        }
+        if self.declines() {
+            self.decline_parked();
+        }
+    }
+
+    /// Whether offers are declined: paused, disabled by the configuration, draining, or about to reconnect.
+    pub(super) fn declines(&self) -> bool {
+        self.paused
+            || self.draining
+            || !self.options.settings.capabilities.auto_enabled
+            || self.reconfigured.is_some()
+    }
+
+    /// Makes the capabilities anew; whether they changed. They stay the same `Arc` if not.
+    pub(super) fn refresh_capabilities(&mut self) -> bool {
+        let settings = &self.options.settings;
+        let mut capabilities = settings.capabilities.clone();
+        capabilities.auto_enabled = !self.declines() || self.recovers();
+        capabilities.vram_threshold_gb = self.threshold;
+        capabilities.set_models(settings.services.iter().map(|service| {
+            let models = match &service.models {
+                crate::engine::Models::Listed(models) => models.clone(),
+                crate::engine::Models::Sourced => alloc::vec::Vec::new(),
+            };
+            (service.kind, models)
+        }));
+        if capabilities.model_engines.is_some() {
+            let engines: BTreeSet<_> =
+                settings.services.iter().map(|service| service.engine.clone()).collect();
+            capabilities.model_engines = Some(engines.into_iter().collect());
+        }
+        let changed = capabilities != *self.capabilities;
+        if changed {
+            self.capabilities = Arc::new(capabilities);
+        }
+        changed
+    }
+
+    /// Takes no more jobs; ends when what is in hand is delivered.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        let bound = self.options.drain_time;
+        self.timers.set(Timer::Drain, self.after(bound));
+        let what = match self.jobs.claimed() {
+            Some(job) => format!(
+                "draining: job {} is finished first, within {} s",
+                job.subject.job_id,
+                bound.as_secs()
+            ),
+            None => "draining".into(),
+        };
+        self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+        self.wants_changed();
+    }
+
+    /// Ends when there is nothing left that a session could still deliver.
+    pub(super) fn finish_drain(&mut self) {
+        if !self.draining || self.exit.is_some() || self.ended || self.jobs.claimed().is_some() {
+            return;
+        }
+        if !self.recovers() {
+            self.finish(Exit::Drained);
+        }
+    }
+
+    /// Ends at once: a running job is failed as retryable.
+    pub(super) fn stop(&mut self, why: &str) {
+        if self.exit.is_some() {
+            // Not even the last frames are waited for any more.
+            self.timers.set(Timer::Linger, self.now.mono);
+            return;
+        }
+        self.log(LogLevel::Info, "session", format_args!("stopping: {why}"), None);
+        self.release_for_stop(why);
+        self.finish(Exit::Stopped);
+    }
+
+    /// The end: what can still be said is said, then the session is closed.
+    pub(super) fn finish(&mut self, exit: Exit) {
+        if self.exit.is_some() || self.ended {
+            return;
+        }
+        if let Some(slot) = &self.jobs.slot {
+            let run = slot.run;
+            self.act(Action::CancelRun { run });
+        }
+        match &exit {
+            Exit::Drained | Exit::Stopped => {
+                self.log(LogLevel::Info, "session", format_args!("{exit}"), None);
+            }
+            _ => self.log(LogLevel::Error, "session", format_args!("{exit}"), None),
+        }
+        self.exit = Some(exit);
+        if self.state == SessionState::Serving {
+            self.ship_last_logs();
+        }
+        self.farewell();
+    }
+
+    /// `Exit`, once and last.
+    pub(super) fn end(&mut self) {
+        let Some(exit) = self.exit.take() else { return };
+        for job in core::mem::take(&mut self.jobs.all) {
+            self.discard(job.product);
+            if let Some(request) = job.upload.and_then(|upload| upload.request) {
+                self.act(Action::CancelRequest { request });
+            }
+        }
+        if let Some(request) = self.registration.give_up() {
+            self.act(Action::CancelRequest { request });
+        }
+        self.timers.clear_all();
+        self.session_event(SessionEvent::Finished, None);
+        self.act(Action::Observe(Observation::CurrentJob(None)));
+        self.act(Action::Exit(exit));
+        self.ended = true;
+    }
+}
