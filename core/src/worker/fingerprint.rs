@@ -5,7 +5,7 @@ use alloc::format;
 use sha2::{Digest, Sha256};
 
 use super::{Counters, Worker, jobs::JobKey};
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 impl Worker {
     /// A digest of what decides the worker's future behaviour, on a clock that starts now: two workers with
@@ -16,16 +16,15 @@ impl Worker {
         same.timers = self.timers.relative_to(self.now.mono);
         same.now = Now::default();
         same.session.forget_times();
-        same.registration.forget_times(self.now.mono);
         same.known_odd_frames.clear();
         same.log_book.forget();
         same.counters = Counters::default();
-        same.forget_ids();
+        same.forget_ids(self.now.mono);
         Sha256::digest(format!("{same:?}").as_bytes()).into()
     }
 
     /// Ids count from the newest backwards, so that their distance counts and their number does not.
-    fn forget_ids(&mut self) {
+    fn forget_ids(&mut self, now: Mono) {
         let newest = self.ids;
         let rename = |id: &mut u64| *id = newest.saturating_sub(*id);
         self.session.conn.iter_mut().for_each(|conn| rename(&mut conn.0));
@@ -43,7 +42,7 @@ impl Worker {
         self.shown = self.shown.map(rekey);
         self.timers.rekey(rekey);
         self.jobs.last_key = 0;
-        self.registration.rename_ids(rename);
+        self.registration.forget(now, rename);
         self.ids = 0;
     }
 }

@@ -55,6 +55,7 @@ mod options;
 mod registration;
 mod session;
 pub mod states;
+mod storing;
 #[cfg(test)]
 mod tests;
 pub mod timers;

@@ -11,9 +11,10 @@ use core::time::Duration;
 use super::{
     Worker,
     chance::Backoff,
-    io::{Action, Change, Exit, HttpAnswer, HttpFailure, HttpRequest, Key, Method, RequestId, StoreId},
+    io::{Action, Change, Exit, HttpAnswer, HttpFailure, HttpRequest, Key, Method, RequestId},
     options::Identity,
     states::{SessionEvent, SessionState},
+    storing::{Storage, Then},
     timers::{FIRST_POLL, HTTP_BOUND, MAX_POLL, Timer},
 };
 use crate::{
@@ -25,33 +26,21 @@ use crate::{
     },
 };
 
-/// For how long after a change of this worker's own a configuration may still be the one before it.
-const STALE_READ: Duration = Duration::from_secs(3);
-/// Identities of earlier that are remembered.
-const MAX_BEFORE: usize = 8;
-/// Secrets of earlier that are kept out of sight.
-const MAX_RETIRED: usize = 8;
-
 /// Who this worker is, and how far it has come to be somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registration {
     pub(super) identity: Identity,
     /// The request or poll under way.
     exchange: Option<(RequestId, Exchange)>,
-    /// What is being stored, and what follows.
-    storing: Option<Storing>,
+    /// What of it is stored.
+    pub(super) storage: Storage,
     failures: Backoff,
-    store_failures: Backoff,
     /// The pause before the next poll.
     pause: Duration,
     /// Whether this worker has polled again for a newer token since its last welcome.
     pub(super) polled_again: bool,
-    /// Earlier identities, and until when a reader of the configuration may still come with each.
-    before: Vec<(Identity, Mono)>,
     /// How often in a row the studio revoked this worker.
     pub(super) revocations: Backoff,
-    /// Secrets of earlier: they open nothing here any more, but perhaps elsewhere.
-    retired: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,37 +49,16 @@ enum Exchange {
     Poll,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Storing {
-    store: StoreId,
-    changes: Vec<Change>,
-    then: Then,
-}
-
-/// What must not happen before something is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    /// Go on with the registration.
-    Register,
-    /// Open the session.
-    Connect,
-    /// End, since the operator said no.
-    Reject,
-}
-
 impl Registration {
     pub(super) fn new(identity: Identity) -> Self {
         Self {
             identity: identity.normalized(),
             exchange: None,
-            storing: None,
+            storage: Storage::default(),
             failures: Backoff::default(),
-            store_failures: Backoff::default(),
             pause: FIRST_POLL,
             polled_again: false,
-            before: Vec::new(),
             revocations: Backoff::default(),
-            retired: Vec::new(),
         }
     }
 
@@ -113,16 +81,8 @@ impl Registration {
     /// Keeps the secrets out of what people read.
     pub(super) fn scrub(&self, text: String) -> String {
         let Identity { auth_token, registration_secret, .. } = &self.identity;
-        let secrets = auth_token.iter().chain(registration_secret).chain(&self.retired);
+        let secrets = auth_token.iter().chain(registration_secret).chain(&self.storage.retired);
         secrets.fold(text, |text, secret| secret.scrub(text))
-    }
-
-    /// Whether `new` is somebody's edit of the identity: neither what this worker has, nor what it had a
-    /// moment ago, nor what the configuration is known to say.
-    pub(super) fn is_foreign(&self, new: &Identity, configured: &Identity, now: Mono) -> bool {
-        let new = new.clone().normalized();
-        let late = self.before.iter().any(|(before, until)| now < *until && *before == new);
-        new != self.identity && new != configured.clone().normalized() && !late
     }
 
     /// Gives up the exchange under way.
@@ -130,64 +90,10 @@ impl Registration {
         self.exchange.take().map(|(request, _)| request)
     }
 
-    pub(super) fn rename_ids(&mut self, rename: impl Fn(&mut u64)) {
-        if let Some((request, _)) = &mut self.exchange {
-            rename(&mut request.0);
-        }
-        if let Some(storing) = &mut self.storing {
-            rename(&mut storing.store.0);
-        }
-    }
-
-    /// Earlier identities on a clock that starts now, without those that nobody comes with any more.
-    pub(super) fn forget_times(&mut self, now: Mono) {
-        self.before.retain(|(_, until)| now < *until);
-        for (_, until) in &mut self.before {
-            *until = if *until == Mono::NEVER { *until } else { Mono::ZERO + until.since(now) };
-        }
-        self.retired.clear();
-    }
-
-    /// Changes the identity, and remembers the one before it until `until`.
-    fn change(&mut self, changes: &[Change], now: Mono, until: Mono) {
-        self.before.retain(|(_, until)| now < *until);
-        if self.before.len() >= MAX_BEFORE {
-            self.before.remove(0);
-        }
-        self.before.push((self.identity.clone(), until));
-        for change in changes {
-            self.set(change);
-        }
-    }
-
-    /// Keeps a secret of earlier out of sight, too.
-    fn retire(&mut self, secret: Option<Secret>) {
-        if let Some(secret) = secret.filter(|secret| !self.retired.contains(secret)) {
-            if self.retired.len() >= MAX_RETIRED {
-                self.retired.remove(0);
-            }
-            self.retired.push(secret);
-        }
-    }
-
-    fn set(&mut self, change: &Change) {
-        let value = change.value.clone();
-        let text = || value.as_ref().map(|value| value.reveal().to_string());
-        let identity = &mut self.identity;
-        match change.key {
-            Key::InstallId => identity.install_id = text(),
-            Key::RegistrationSecret => {
-                let old = core::mem::replace(&mut identity.registration_secret, value);
-                self.retire(old);
-            }
-            Key::RegistrationRequestId => identity.registration_request_id = text(),
-            Key::RegistrationRejected => identity.registration_rejected = text(),
-            Key::WorkerId => identity.worker_id = text(),
-            Key::AuthToken => {
-                let old = core::mem::replace(&mut identity.auth_token, value);
-                self.retire(old);
-            }
-        }
+    /// Puts ids and times on scales that start now, to compare states by.
+    pub(super) fn forget(&mut self, now: Mono, rename: impl Fn(&mut u64)) {
+        self.exchange.iter_mut().for_each(|(request, _)| rename(&mut request.0));
+        self.storage.forget(now, rename);
     }
 }
 
@@ -218,7 +124,7 @@ impl Worker {
     pub(super) fn register(&mut self) {
         if self.state != SessionState::Unregistered
             || self.registration.exchange.is_some()
-            || self.registration.storing.is_some()
+            || self.registration.storage.is_awaited()
             || self.exit.is_some()
         {
             return;
@@ -269,7 +175,7 @@ impl Worker {
                 if secret.is_none() {
                     changes.push(set(Key::RegistrationSecret, self.chance.secret()));
                 }
-                self.store(changes, Then::Register);
+                self.store(&changes, Then::Register);
             }
         }
     }
@@ -281,72 +187,7 @@ impl Worker {
         self.act(Action::Request { request, http });
     }
 
-    /// Stores `changes`; what follows waits until they are on the disk.
-    fn store(&mut self, changes: Vec<Change>, then: Then) {
-        self.registration.change(&changes, self.now.mono, Mono::NEVER);
-        let store = StoreId(self.id());
-        self.registration.storing = Some(Storing { store, changes: changes.clone(), then });
-        self.act(Action::Store { store, changes });
-    }
-
-    /// Stores `changes` when nothing depends on them: they are in force already.
-    pub(super) fn store_aside(&mut self, changes: Vec<Change>) {
-        self.registration.change(&changes, self.now.mono, self.now.mono + STALE_READ);
-        let store = StoreId(self.id());
-        self.act(Action::Store { store, changes });
-    }
-
-    pub(super) fn on_stored(&mut self, store: StoreId, outcome: Result<(), String>) {
-        let stale = self.now.mono + STALE_READ;
-        if outcome.is_ok() {
-            // From now on the configuration says so, too: what it said before is an edit if it comes back.
-            self.options.settings.identity = self.registration.identity.clone();
-            self.registration.before.iter_mut().for_each(|(_, until)| *until = stale);
-        }
-        let Some(storing) = self.registration.storing.take_if(|storing| storing.store == store) else {
-            if let Err(error) = outcome {
-                self.log(
-                    LogLevel::Warn,
-                    "registration",
-                    format_args!("the configuration could not be saved: {error}"),
-                    None,
-                );
-            }
-            return;
-        };
-        match outcome {
-            Ok(()) => {
-                self.registration.store_failures.reset();
-                self.follow(storing.then);
-            }
-            Err(error) => {
-                let wait = self.registration.store_failures.failed(&mut self.chance, None);
-                self.log(
-                    LogLevel::Error,
-                    "registration",
-                    format_args!(
-                        "the configuration could not be saved, which must be before going on; trying again in {} s: {error}",
-                        wait.as_secs().max(1)
-                    ),
-                    None,
-                );
-                self.observe_session(Some(format!("the configuration could not be saved: {error}")));
-                self.registration.storing = Some(storing);
-                self.timers.set(Timer::StoreRetry, self.after(wait));
-            }
-        }
-    }
-
-    pub(super) fn store_again(&mut self) {
-        let store = StoreId(self.id());
-        if let Some(storing) = &mut self.registration.storing {
-            storing.store = store;
-            let changes = storing.changes.clone();
-            self.act(Action::Store { store, changes });
-        }
-    }
-
-    fn follow(&mut self, then: Then) {
+    pub(super) fn follow(&mut self, then: Then) {
         match then {
             Then::Register => {
                 let fresh = self.registration.identity.registration_request_id.is_some();
@@ -425,7 +266,7 @@ impl Worker {
                     None,
                 );
                 self.observe_session(Some(format!("request {request_id} waits for approval")));
-                self.store(vec![set(Key::RegistrationRequestId, request_id)], Then::Register);
+                self.store(&[set(Key::RegistrationRequestId, request_id)], Then::Register);
             }
         }
     }
@@ -445,7 +286,7 @@ impl Worker {
                     set(Key::WorkerId, worker_id),
                     Change { key: Key::AuthToken, value: Some(auth_token) },
                 ];
-                self.store(changes, Then::Connect);
+                self.store(&changes, Then::Connect);
             }
             Ok(Decision::Rejected { reason }) => {
                 let changes = vec![
@@ -453,7 +294,7 @@ impl Worker {
                     unset(Key::WorkerId),
                     unset(Key::AuthToken),
                 ];
-                self.store(changes, Then::Reject);
+                self.store(&changes, Then::Reject);
             }
         }
     }
@@ -462,7 +303,7 @@ impl Worker {
     fn ask_anew(&mut self, answer: &HttpAnswer, why: &str, mut changes: Vec<Change>) {
         // Credentials that were about to be renewed by that request are no good either.
         changes.extend([unset(Key::WorkerId), unset(Key::AuthToken)]);
-        self.store_aside(changes);
+        self.store_aside(&changes);
         self.registration_trouble(why, Some(answer));
     }
 
@@ -484,7 +325,7 @@ impl Worker {
     /// The studio revoked this worker: forgets the credentials, keeps the install id, asks anew. The pause grows
     /// with a studio that approves and revokes again and again.
     pub(super) fn forget_credentials(&mut self) {
-        self.store_aside(vec![
+        self.store_aside(&[
             unset(Key::WorkerId),
             unset(Key::AuthToken),
             unset(Key::RegistrationRequestId),
@@ -500,7 +341,7 @@ impl Worker {
         if self.registration.identity.registration_request_id.is_some()
             || self.registration.identity.registration_secret.is_some()
         {
-            self.store_aside(vec![unset(Key::RegistrationRequestId), unset(Key::RegistrationSecret)]);
+            self.store_aside(&[unset(Key::RegistrationRequestId), unset(Key::RegistrationSecret)]);
         }
     }
 
@@ -515,10 +356,12 @@ impl Worker {
         let old = self.registration.identity.clone();
         let identity = identity.unwrap_or_else(|| old.clone());
         let (auth_token, secret) = (old.auth_token, old.registration_secret);
-        let retired = core::mem::take(&mut self.registration.retired);
-        self.registration = Registration { retired, ..Registration::new(identity.clone()) };
-        self.registration.retire(auth_token);
-        self.registration.retire(secret);
+        let retired = core::mem::take(&mut self.registration.storage.retired);
+        self.registration = Registration::new(identity.clone());
+        let storage = &mut self.registration.storage;
+        storage.retired = retired;
+        storage.retire(auth_token);
+        storage.retire(secret);
         self.options.settings.identity = identity;
         self.failures.reset();
         self.contested = 0;

@@ -1,4 +1,5 @@
 //! The worker's promises, one test each, in virtual time.
 
 mod happy_path;
+mod registration;
 mod rig;

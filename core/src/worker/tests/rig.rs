@@ -1,7 +1,7 @@
 //! A worker with its hands tied: what it decides is written down, and tests say what happens.
 
 use alloc::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     string::{String, ToString},
     sync::Arc,
     vec,
@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 use crate::{
     engine::{EngineError, Models, Output, Service},
     time::{Mono, Now, Wall},
-    wire::{ApiBase, Capabilities, CloseCode, Finite, JobId, TaskKind, WorkerFrame},
+    wire::{ApiBase, Capabilities, CloseCode, Finite, JobId, LogEntry, TaskKind, WorkerFrame},
     worker::{
-        Action, Command, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure, Identity, Input, JobOutcome,
-        Options, RequestId, RunId, SessionEnd, Settings, Step, Worker, states::SessionState,
+        Action, Change, Command, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure, HttpRequest,
+        Identity, Input, JobOutcome, Key, LogLine, Method, Observation, Options, RequestId, RunId,
+        SessionEnd, SessionStatus, Settings, Step, StoreId, Worker, states::SessionState,
     },
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Rig {
     pub(super) seen: VecDeque<Action>,
     /// Every action since the start.
     pub(super) history: Vec<Action>,
+    /// What was stored, as far as this worker stored it.
+    pub(super) file: BTreeMap<Key, String>,
 }
 
 pub(super) fn secs(n: u64) -> Duration {
@@ -103,7 +106,7 @@ impl Rig {
     pub(super) fn with(options: Options) -> Self {
         let now = Now { mono: Mono::from_micros(1_000_000), wall: Wall::from_millis(1_764_054_000_000) };
         let worker = Worker::new(options, [7; 32], now);
-        let mut rig = Self { worker, now, seen: VecDeque::new(), history: Vec::new() };
+        let mut rig = Self { worker, now, seen: VecDeque::new(), history: Vec::new(), file: BTreeMap::new() };
         rig.drain();
         rig
     }
@@ -120,12 +123,16 @@ impl Rig {
     pub(super) fn open(&mut self) -> ConnId {
         let conn = self.connecting();
         self.input(Input::Connected { conn });
-        self.frame(
-            &json!({ "type": "welcome", "workerId": "w-1", "serverTime": "2026-01-01T00:00:00.000Z" }),
-        );
+        self.welcome();
         assert_eq!(self.worker.state(), SessionState::Serving);
         self.flush();
         conn
+    }
+
+    pub(super) fn welcome(&mut self) {
+        self.frame(
+            &json!({ "type": "welcome", "workerId": "w-1", "serverTime": "2026-01-01T00:00:00.000Z" }),
+        );
     }
 
     /// Waits for the next connection attempt.
@@ -181,6 +188,9 @@ impl Rig {
         for _ in 0..10_000 {
             match self.worker.next() {
                 Step::Do(action) => {
+                    if let Action::Store { changes, .. } = &action {
+                        self.write(changes);
+                    }
                     self.seen.push_back(action.clone());
                     self.history.push(action);
                 }
@@ -344,6 +354,145 @@ impl Rig {
 
     pub(super) fn completed(&self, job: &str) -> bool {
         self.outcomes().contains(&(job.into(), JobOutcome::Completed))
+    }
+
+    fn write(&mut self, changes: &[Change]) {
+        for change in changes {
+            match &change.value {
+                Some(value) => self.file.insert(change.key, value.reveal().into()),
+                None => self.file.remove(&change.key),
+            };
+        }
+    }
+
+    /// What was to be stored since the start.
+    pub(super) fn stores(&self) -> Vec<Vec<Change>> {
+        let of = |action: &Action| match action {
+            Action::Store { changes, .. } => Some(changes.clone()),
+            _ => None,
+        };
+        self.history.iter().filter_map(of).collect()
+    }
+
+    fn store_id(&self) -> StoreId {
+        let newest = self.history.iter().rev().find_map(|action| match action {
+            Action::Store { store, .. } => Some(*store),
+            _ => None,
+        });
+        newest.expect("nothing to store")
+    }
+
+    /// The newest that was to be stored is on the disk.
+    pub(super) fn stored(&mut self) {
+        let store = self.store_id();
+        self.input(Input::Stored { store, outcome: Ok(()) });
+    }
+
+    /// Everything that was to be stored is on the disk, also what follows from that.
+    pub(super) fn stored_all(&mut self) {
+        let ids = |rig: &Self| -> Vec<StoreId> {
+            let of = |action: &Action| match action {
+                Action::Store { store, .. } => Some(*store),
+                _ => None,
+            };
+            rig.history.iter().filter_map(of).collect()
+        };
+        let mut done = 0;
+        while let Some(store) = ids(self).get(done).copied() {
+            self.input(Input::Stored { store, outcome: Ok(()) });
+            done += 1;
+        }
+    }
+
+    pub(super) fn store_fails(&mut self, error: &str) {
+        let store = self.store_id();
+        self.input(Input::Stored { store, outcome: Err(error.into()) });
+    }
+
+    /// Lets time pass, with a disk that works, until the worker asks to be registered once more.
+    pub(super) fn until_asked(&mut self) {
+        let asks = |rig: &Self| rig.requests().iter().filter(|http| http.method == Method::Post).count();
+        let before = asks(self);
+        for _ in 0..100 {
+            self.stored_all();
+            if asks(self) > before {
+                return;
+            }
+            self.next_timer();
+        }
+        panic!("it never asks: {:?}", self.worker.state());
+    }
+
+    /// The requests since the start, uploads left out.
+    pub(super) fn requests(&self) -> Vec<HttpRequest> {
+        let of = |action: &Action| match action {
+            Action::Request { http, .. } => Some(http.clone()),
+            _ => None,
+        };
+        self.history.iter().filter_map(of).collect()
+    }
+
+    pub(super) fn answer(&mut self, answer: HttpAnswer) {
+        self.answered(Ok(answer));
+    }
+
+    /// The newest `hello`.
+    pub(super) fn hello(&self) -> Value {
+        let newest = self.history.iter().rev().find_map(|action| match action {
+            Action::Send { frame: frame @ WorkerFrame::Hello { .. }, .. } => Some(frame.to_text()),
+            _ => None,
+        });
+        serde_json::from_str(&newest.expect("no hello")).unwrap()
+    }
+
+    /// What observers saw of the session.
+    pub(super) fn statuses(&self) -> Vec<SessionStatus> {
+        let of = |action: &Action| match action {
+            Action::Observe(Observation::Session(status)) => Some(status.clone()),
+            _ => None,
+        };
+        self.history.iter().filter_map(of).collect()
+    }
+
+    /// The lines of the worker's own log.
+    pub(super) fn log_lines(&self) -> Vec<LogLine> {
+        let of = |action: &Action| match action {
+            Action::Log(line) => Some(line.clone()),
+            _ => None,
+        };
+        self.history.iter().filter_map(of).collect()
+    }
+
+    /// The log batches that were sent.
+    pub(super) fn batches(&self) -> Vec<Vec<LogEntry>> {
+        let of = |action: &Action| match action {
+            Action::Send { frame: WorkerFrame::LogBatch { entries }, .. } => Some(entries.clone()),
+            _ => None,
+        };
+        self.history.iter().filter_map(of).collect()
+    }
+
+    /// How many connection attempts were made.
+    pub(super) fn attempts(&self) -> usize {
+        self.history.iter().filter(|action| matches!(action, Action::Connect { .. })).count()
+    }
+
+    /// The time from now until the next connection attempt.
+    pub(super) fn gap(&mut self) -> Duration {
+        let (before, attempts) = (self.now.mono, self.attempts());
+        for _ in 0..1_000 {
+            if self.attempts() > attempts {
+                return self.now.mono.since(before);
+            }
+            self.next_timer();
+        }
+        panic!("no connection attempt: {:?}", self.worker.state());
+    }
+
+    /// Lets time pass in one leap, as a machine does that was suspended.
+    pub(super) fn leap(&mut self, span: Duration) {
+        let until = self.now.mono + span;
+        self.at(until);
     }
 
     /// How the worker ended; checks that nothing came after.
