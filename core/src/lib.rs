@@ -18,6 +18,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "drive")]
+pub mod drive;
 pub mod engine;
 #[cfg(any(feature = "sim", test))]
 pub mod sim;

@@ -15,6 +15,9 @@ use crate::{
     worker::{HttpAnswer, HttpFailure, HttpRequest},
 };
 
+/// Results in memory that are larger than this, in bytes, are moved to a private file (section 6).
+pub const SPILL_ABOVE: u64 = 64 * 1024 * 1024;
+
 /// Something that runs jobs.
 pub trait Engine: Send + Sync + 'static {
     /// The name for the configuration and the capabilities: `synthetic`, `gradio`, …

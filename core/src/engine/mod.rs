@@ -13,6 +13,7 @@ pub mod synthetic;
 
 pub use closure::FnEngine;
 pub use contract::{
-    Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, Service, SpilledFile, serves,
+    Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
+    SpilledFile, serves,
 };
 pub use runner::Runner;

@@ -1,0 +1,350 @@
+//! The loop.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, select},
+};
+
+use super::{
+    LOG_TARGET, Store, TIMER_SLACK, WorkerObservers,
+    frames::HeartbeatText,
+    link::{Link, Reading},
+    mailbox::{Mailbox, Wish},
+    runs::{Progressed, Runs, sleep_past},
+    runtime::{Progress, Runtime},
+};
+use crate::{
+    time::Mono,
+    wire::LogLevel,
+    worker::{
+        Action, Change, Command, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure, Input, LogLine,
+        RequestId, RunId, Step, StoreId, Worker,
+    },
+};
+
+/// Turns without a rest, after which others on the same thread get theirs.
+const MAX_TURNS_A_POLL: usize = 16;
+/// Log lines that are taken over at a time.
+const MAX_LINES_A_TURN: usize = 64;
+/// Between two reports of an upload's progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest that a timer is asked for: some clocks don't take more, and waking up is free at that rate.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+/// How long the answer to a peer's close frame may take.
+pub(super) const FAREWELL_BOUND: Duration = Duration::from_millis(500);
+
+/// A worker and everything that is under way for it.
+pub(super) struct Driver<R: Runtime> {
+    pub(super) runtime: R,
+    pub(super) worker: Worker,
+    pub(super) user_agent: Arc<str>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) observers: WorkerObservers,
+    pub(super) runs: Runs<R>,
+    pub(super) heartbeat: HeartbeatText,
+    pub(super) link: Option<Link<R::Socket>>,
+    /// What is under way: a handful at most, so each turn polls them all.
+    pub(super) tasks: Vec<(Task, BoxFuture<'static, Outcome<R>>)>,
+    pub(super) saves: VecDeque<(StoreId, Vec<Change>)>,
+    /// The owner's lines that are still to be taken over.
+    lines: VecDeque<LogLine>,
+    pub(super) uploads: BTreeMap<RequestId, Watched>,
+    /// What happened and was not handed to the worker yet.
+    pub(super) inputs: VecDeque<Input>,
+    /// When the worker wants to hear of the time, if nothing else happens.
+    deadline: Mono,
+    timer: Option<Timer>,
+}
+
+/// What a future is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    Connect(ConnId),
+    Exchange(RequestId),
+    Run(RunId),
+    Save,
+    /// Nobody waits for it while the worker lives.
+    Tidy,
+}
+
+/// What became of it.
+pub(super) enum Outcome<R: Runtime> {
+    Connected(ConnId, Result<R::Socket, ConnectFailure>),
+    Answered(RequestId, Result<HttpAnswer, HttpFailure>),
+    Progressed(RunId, Progressed),
+    Saved(StoreId, Result<(), String>),
+    Tidied,
+}
+
+/// An upload whose progress is reported.
+pub(super) struct Watched {
+    pub(super) progress: Progress,
+    /// Not before then.
+    pub(super) due: Mono,
+}
+
+struct Timer {
+    at: Mono,
+    future: BoxFuture<'static, ()>,
+}
+
+/// The end of the loop, however it comes: by its exit, or because it was dropped.
+struct ClosesMailbox(Arc<Mailbox>);
+
+impl Drop for ClosesMailbox {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl<R: Runtime> Driver<R> {
+    pub(super) fn new(
+        runtime: R,
+        worker: Worker,
+        user_agent: Arc<str>,
+        store: Arc<dyn Store>,
+        mailbox: Arc<Mailbox>,
+        observers: WorkerObservers,
+        runs: Runs<R>,
+    ) -> Self {
+        Self {
+            runtime,
+            worker,
+            user_agent,
+            store,
+            mailbox,
+            observers,
+            runs,
+            heartbeat: HeartbeatText::default(),
+            link: None,
+            tasks: Vec::new(),
+            saves: VecDeque::new(),
+            lines: VecDeque::new(),
+            uploads: BTreeMap::new(),
+            inputs: VecDeque::new(),
+            deadline: Mono::ZERO,
+            timer: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Exit {
+        let _closes = ClosesMailbox(Arc::clone(&self.mailbox));
+        let exit = poll_fn(|cx| self.poll(cx)).await;
+        // Files are deleted and the peer's close is answered: a moment's work, and bounded.
+        self.link = None;
+        self.tasks.retain(|(task, _)| *task == Task::Tidy);
+        let bound = self.runtime.now().mono + 2 * FAREWELL_BOUND;
+        let tidied = poll_fn(|cx| {
+            self.tasks.retain_mut(|(_, future)| future.as_mut().poll(cx).is_pending());
+            if self.tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let runtime = self.runtime.clone();
+        select(tidied, sleep_past(&runtime, bound).boxed()).await;
+        exit
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
+        // Before anything is looked at, so that nothing that comes meanwhile is missed.
+        self.mailbox.bell.hand_to(cx.waker());
+        for _ in 0..MAX_TURNS_A_POLL {
+            if let Some(exit) = self.decide() {
+                return Poll::Ready(exit);
+            }
+            if !self.look(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Hands over what happened and carries out what the worker decides.
+    fn decide(&mut self) -> Option<Exit> {
+        let now = self.runtime.now();
+        loop {
+            while let Some(input) = self.inputs.pop_front() {
+                self.worker.handle(now, input);
+            }
+            loop {
+                match self.worker.next() {
+                    Step::Do(Action::Exit(exit)) => return Some(exit),
+                    Step::Do(action) => self.carry_out(action),
+                    Step::Wait { until, .. } => break self.deadline = until,
+                }
+            }
+            if self.inputs.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Looks at everything once, writing first; whether something happened. Nothing is waited for on the way:
+    /// whatever is not ready wakes the loop later.
+    fn look(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut happened = self.look_at_link(cx);
+        happened |= self.look_at_tasks(cx);
+        happened |= self.look_at_mailbox();
+        let progress_due = self.look_at_uploads();
+        happened |= !self.inputs.is_empty();
+        // A turn in which something happened is followed by another one, which looks at the clock.
+        happened || self.look_at_clock(progress_due, cx)
+    }
+
+    fn look_at_link(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        self.inputs.extend(link.poll_write(cx));
+        match link.poll_read(cx, &mut self.inputs) {
+            Reading::Waits => false,
+            Reading::HasMore => true,
+            Reading::Over(end) => {
+                let remains = self.link.take().and_then(|link| link.into_remains(&end));
+                if let Some(remains) = remains {
+                    let bye = self.take_leave(remains);
+                    self.spawn(Task::Tidy, bye);
+                }
+                true
+            }
+        }
+    }
+
+    fn look_at_tasks(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut outcomes = Vec::new();
+        self.tasks.retain_mut(|(_, future)| match future.as_mut().poll(cx) {
+            Poll::Ready(outcome) => {
+                outcomes.push(outcome);
+                false
+            }
+            Poll::Pending => true,
+        });
+        let happened = !outcomes.is_empty();
+        for outcome in outcomes {
+            self.take_outcome(outcome);
+        }
+        happened
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome<R>) {
+        match outcome {
+            Outcome::Connected(conn, Ok(socket)) => {
+                self.link = Some(Link::new(conn, socket));
+                self.inputs.push_back(Input::Connected { conn });
+            }
+            Outcome::Connected(conn, Err(failure)) => {
+                self.inputs.push_back(Input::ConnectFailed { conn, failure });
+            }
+            Outcome::Answered(request, outcome) => {
+                self.uploads.remove(&request);
+                self.inputs.push_back(Input::Answered { request, outcome });
+            }
+            Outcome::Progressed(run, progressed) => {
+                if let Some(next) = self.runs.go_on(run, progressed) {
+                    self.follow(run, next);
+                }
+            }
+            Outcome::Saved(store, outcome) => {
+                self.inputs.push_back(Input::Stored { store, outcome });
+                self.save_next();
+            }
+            Outcome::Tidied => {}
+        }
+    }
+
+    fn look_at_mailbox(&mut self) -> bool {
+        let mail = self.mailbox.take();
+        let now = self.runtime.now();
+        let mut happened = !mail.wishes.is_empty();
+        for wish in mail.wishes {
+            let command = match wish {
+                Wish::Pause => Command::Pause,
+                Wish::Resume => Command::Resume,
+                Wish::Threshold(gb) => Command::SetThreshold(gb),
+                Wish::Drain => Command::Drain,
+                Wish::Stop => Command::Stop,
+                Wish::Reconfigure(settings, engine) => {
+                    if let Some(engine) = engine {
+                        self.runs.set_engine(engine);
+                    }
+                    Command::Reconfigure(settings)
+                }
+            };
+            if let Err(error) = self.worker.command(now, command) {
+                log::warn!(target: LOG_TARGET, "{error}");
+            }
+        }
+        self.lines.extend(mail.lines);
+        if mail.dropped > 0 {
+            self.lines.push_back(LogLine {
+                level: LogLevel::Warn,
+                category: "log".into(),
+                message: format!("{} log lines came faster than they could be taken", mail.dropped),
+                job_id: None,
+            });
+        }
+        for line in self.lines.drain(..self.lines.len().min(MAX_LINES_A_TURN)) {
+            self.inputs.push_back(Input::Log(line));
+            happened = true;
+        }
+        happened
+    }
+
+    /// Reports the progress that is due; when the next report is.
+    fn look_at_uploads(&mut self) -> Option<Mono> {
+        if self.uploads.is_empty() {
+            return None;
+        }
+        let now = self.runtime.now().mono;
+        let mut next = None;
+        for (request, watched) in &mut self.uploads {
+            if !watched.progress.has_moved() {
+                continue;
+            }
+            if watched.due > now {
+                next = Some(next.map_or(watched.due, |next: Mono| next.min(watched.due)));
+                continue;
+            }
+            watched.due = now + PROGRESS_INTERVAL;
+            let sent = watched.progress.take();
+            self.inputs.push_back(Input::UploadProgress { request: *request, sent });
+        }
+        next
+    }
+
+    /// Waits for the next deadline: whether it has come, by the clock. The timer only wakes.
+    fn look_at_clock(&mut self, progress_due: Option<Mono>, cx: &mut Context<'_>) -> bool {
+        let until = progress_due.map_or(self.deadline, |due| due.min(self.deadline));
+        let mut earliest = Mono::ZERO;
+        loop {
+            let now = self.runtime.now().mono;
+            if now >= until {
+                self.timer = None;
+                if now >= self.deadline {
+                    self.inputs.push_back(Input::Tick);
+                }
+                return true;
+            }
+            // A timer for an earlier moment is left as it is: it is asked for the rest when it fires.
+            let timer = match &mut self.timer {
+                Some(timer) if timer.at <= until => timer,
+                slot => {
+                    let at = until.min(now + LONGEST_SLEEP).max(earliest);
+                    slot.insert(Timer { at, future: self.runtime.sleep_until(at).boxed() })
+                }
+            };
+            if timer.future.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            self.timer = None;
+            // It may have fired early, and is not asked again for the same moment: that could be a busy loop.
+            earliest = now + TIMER_SLACK;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The owner's end of a driven worker.
+
+use std::sync::Arc;
+
+use super::{
+    WorkerObservers,
+    mailbox::{Mailbox, Wish},
+};
+use crate::{
+    engine::Engine,
+    wire::Finite,
+    worker::{CommandError, LogLine, Settings},
+};
+
+/// Observes and steers a worker from any thread. Nothing here waits; the worker goes on when every handle is
+/// dropped. Once it has ended, wishes are ignored.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) observers: WorkerObservers,
+}
+
+impl WorkerHandle {
+    /// What can be seen of the worker.
+    pub fn observers(&self) -> WorkerObservers {
+        self.observers.clone()
+    }
+
+    /// Takes no more jobs; the running one is finished.
+    pub fn pause(&self) {
+        self.mailbox.wish(Wish::Pause);
+    }
+
+    /// Takes jobs again.
+    pub fn resume(&self) {
+        self.mailbox.wish(Wish::Resume);
+    }
+
+    /// Changes the largest estimate that is accepted, in GB.
+    pub fn set_threshold(&self, gb: f64) -> Result<(), CommandError> {
+        if Finite::new(gb).is_none_or(|gb| gb < Finite::ZERO) {
+            return Err(CommandError::Threshold(gb));
+        }
+        if self.mailbox.wish(Wish::Threshold(gb)) { Ok(()) } else { Err(CommandError::Ended) }
+    }
+
+    /// Finishes and delivers what runs, then ends the worker (section 6). A second time: as
+    /// [`WorkerHandle::stop`].
+    pub fn drain(&self) {
+        self.mailbox.wish(Wish::Drain);
+    }
+
+    /// Ends the worker at once; a running job is failed as retryable.
+    pub fn stop(&self) {
+        self.mailbox.wish(Wish::Stop);
+    }
+
+    /// Takes changed settings and, if there is one, another engine for the jobs to come. A changed address or
+    /// changed credentials count after the current job (section 7).
+    pub fn reconfigure(&self, settings: Settings, engine: Option<Arc<dyn Engine>>) {
+        self.mailbox.wish(Wish::Reconfigure(Box::new(settings), engine));
+    }
+
+    /// Sends a log line of the program to the studio, at most once and when there is time. When lines come
+    /// faster than the worker takes them, they are dropped and counted. The worker's own lines are on their
+    /// way already: a logger that calls this must leave [`LOG_TARGET`](super::LOG_TARGET) out.
+    pub fn log(&self, line: LogLine) {
+        self.mailbox.line(line);
+    }
+
+    /// Whether the worker has ended.
+    pub fn has_ended(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+}
+
+impl std::fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerHandle").field("observers", &self.observers).finish_non_exhaustive()
+    }
+}

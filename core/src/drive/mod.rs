@@ -1,0 +1,73 @@
+//! The one loop that drives a [`Worker`] on any [`Runtime`].
+//!
+//! [`start`] makes a worker and gives back a handle and a future. Whoever polls the future drives the
+//! worker; it ends with the reason, and when it is dropped, so is all that was under way.
+//!
+//! A turn of the loop hands over what happened, carries out what the worker decides, and looks at
+//! everything once: what waits to be written first, in one flush; then what can be read, what is under way
+//! (a connection attempt, exchanges, uploads, a run of the engine, values to store), the owner's wishes and,
+//! last, the clock. Nothing in a turn waits, so reading goes on while writing is blocked, a ping is answered
+//! while the engine runs, and an accept has left before its job begins. When a turn finds nothing, everything
+//! that could happen has the loop's waker. A timer only wakes; whether a deadline has come is for the clock
+//! to say.
+//!
+//! The loop keeps no policy and reads no clock but the runtime's.
+
+mod actions;
+mod driver;
+mod frames;
+mod handle;
+mod link;
+mod mailbox;
+mod observers;
+mod runs;
+mod runtime;
+mod store;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+pub use handle::WorkerHandle;
+pub use observers::{WorkerObservers, record_recent_job};
+pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};
+pub use store::{MemoryStore, Store};
+
+use crate::{
+    engine::Engine,
+    worker::{Exit, Options, Worker},
+};
+use driver::Driver;
+use mailbox::Mailbox;
+use runs::Runs;
+
+/// The target of the worker's own log lines. They are on their way to the studio when they are logged, so a
+/// logger that forwards records to [`WorkerHandle::log`] must leave this target out, or each line would make
+/// another one.
+pub const LOG_TARGET: &str = "studio_worker";
+
+/// How long to wait after a timer that fired early.
+const TIMER_SLACK: Duration = Duration::from_millis(1);
+
+/// Starts a worker: a handle to observe and steer it, and the future that drives it and ends with the reason
+/// why the worker did.
+///
+/// `seed` is 32 bytes of the system's randomness; it makes secrets, so it is used once and never printed.
+/// When the options list no services, those of `engine` are taken.
+pub fn start<R: Runtime>(
+    runtime: R,
+    mut options: Options,
+    engine: Arc<dyn Engine>,
+    store: Arc<dyn Store>,
+    seed: [u8; 32],
+) -> (WorkerHandle, impl Future<Output = Exit> + Send + 'static) {
+    if options.settings.services.is_empty() {
+        options.settings.services = engine.services();
+    }
+    let user_agent: Arc<str> = options.user_agent.as_str().into();
+    let mailbox = Arc::new(Mailbox::default());
+    let observers = WorkerObservers::new();
+    let handle = WorkerHandle { mailbox: Arc::clone(&mailbox), observers: observers.clone() };
+    let worker = Worker::new(options, seed, runtime.now());
+    let runs = Runs::new(runtime.clone(), engine, Arc::clone(&user_agent));
+    let driver = Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs);
+    (handle, driver.run())
+}

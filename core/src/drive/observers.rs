@@ -1,0 +1,120 @@
+//! What is seen of a driven worker from outside (section 9).
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::worker::{CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus};
+
+/// What a worker does now and did last. Cheap to clone; every clone sees the same worker.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerObservers(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    current_job: Option<CurrentJob>,
+    recent_jobs: VecDeque<RecentJob>,
+    last_heartbeat: Option<HeartbeatStatus>,
+    session: Option<SessionStatus>,
+}
+
+impl WorkerObservers {
+    /// Observers of a worker that has not started.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The job in hand.
+    pub fn current_job(&self) -> Option<CurrentJob> {
+        self.lock().current_job.clone()
+    }
+
+    /// The jobs that ended last, newest first, at most [`RECENT_JOBS_CAP`].
+    pub fn recent_jobs(&self) -> Vec<RecentJob> {
+        self.lock().recent_jobs.iter().cloned().collect()
+    }
+
+    /// How the last heartbeat went; none before the first.
+    pub fn last_heartbeat(&self) -> Option<HeartbeatStatus> {
+        self.lock().last_heartbeat.clone()
+    }
+
+    /// Where the worker stands with its studio; none before its start.
+    pub fn session(&self) -> Option<SessionStatus> {
+        self.lock().session.clone()
+    }
+
+    pub(super) fn observe(&self, observation: Observation) {
+        let mut seen = self.lock();
+        match observation {
+            Observation::CurrentJob(job) => seen.current_job = job,
+            Observation::Heartbeat(status) => seen.last_heartbeat = Some(status),
+            Observation::Session(status) => seen.session = Some(status),
+            Observation::Threshold(gb) => {
+                if let Some(session) = &mut seen.session {
+                    session.vram_threshold_gb = gb;
+                }
+            }
+        }
+    }
+
+    pub(super) fn record(&self, job: RecentJob) {
+        record_recent_job(&mut self.lock().recent_jobs, job);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Every change is whole before the lock is given up: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts `job` in front of `jobs`, of which the newest [`RECENT_JOBS_CAP`] are kept.
+pub fn record_recent_job(jobs: &mut VecDeque<RecentJob>, job: RecentJob) {
+    jobs.push_front(job);
+    jobs.truncate(RECENT_JOBS_CAP);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{time::Wall, worker::JobOutcome};
+
+    fn job(id: usize) -> RecentJob {
+        RecentJob {
+            job_id: id.to_string().as_str().into(),
+            kind: "llm".into(),
+            model: "m".into(),
+            prompt: String::new(),
+            started_at: Wall::from_millis(0),
+            outcome: JobOutcome::Completed,
+            finished_at: Wall::from_millis(1),
+        }
+    }
+
+    #[test]
+    fn the_newest_50_jobs_are_kept_newest_first() {
+        let observers = WorkerObservers::new();
+        let seen_elsewhere = observers.clone();
+        for id in 0..60 {
+            observers.record(job(id));
+        }
+        let jobs = seen_elsewhere.recent_jobs();
+        assert_eq!(jobs.len(), RECENT_JOBS_CAP);
+        assert_eq!(jobs[0].job_id.as_str(), "59");
+        assert_eq!(jobs[49].job_id.as_str(), "10");
+    }
+
+    #[test]
+    fn a_panic_of_one_who_looks_blinds_nobody() {
+        let observers = WorkerObservers::new();
+        observers.record(job(1));
+        let looking = observers.clone();
+        let panicked = std::panic::catch_unwind(move || {
+            let _held = looking.0.lock().unwrap();
+            panic!("while looking");
+        });
+        assert!(panicked.is_err());
+        assert_eq!(observers.recent_jobs().len(), 1);
+    }
+}
