@@ -3,3 +3,4 @@
 mod happy_path;
 mod registration;
 mod rig;
+mod session;

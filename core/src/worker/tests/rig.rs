@@ -104,8 +104,16 @@ impl Rig {
     }
 
     pub(super) fn with(options: Options) -> Self {
+        Self::start(options, [7; 32])
+    }
+
+    pub(super) fn seeded(settings: Settings, seed: [u8; 32]) -> Self {
+        Self::start(Options::new(settings, "studio-worker/1.0.0"), seed)
+    }
+
+    fn start(options: Options, seed: [u8; 32]) -> Self {
         let now = Now { mono: Mono::from_micros(1_000_000), wall: Wall::from_millis(1_764_054_000_000) };
-        let worker = Worker::new(options, [7; 32], now);
+        let worker = Worker::new(options, seed, now);
         let mut rig = Self { worker, now, seen: VecDeque::new(), history: Vec::new(), file: BTreeMap::new() };
         rig.drain();
         rig
