@@ -111,7 +111,7 @@ impl Worker {
             StudioErrorCode::InternalError => Verdict::trouble(what),
             // Of a newer studio: whether the session ends is for its close frame to say.
             StudioErrorCode::Other(name) => {
-                let name = super::truncate_prompt(name);
+                let name = super::truncate_prompt(&self.registration.scrub(name.clone()));
                 self.skip(&format!(
                     "an error of the unknown code {name:?}{}",
                     self.quote(message.as_bytes())

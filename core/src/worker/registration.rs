@@ -18,7 +18,6 @@ use super::{
     timers::{FIRST_POLL, HTTP_BOUND, MAX_POLL, Timer},
 };
 use crate::{
-    time::Mono,
     wire::{
         LogLevel, Secret,
         registration::{Decision, RegisterAnswer, RegisterRequest, secret_hash},
@@ -90,10 +89,10 @@ impl Registration {
         self.exchange.take().map(|(request, _)| request)
     }
 
-    /// Puts ids and times on scales that start now, to compare states by.
-    pub(super) fn forget(&mut self, now: Mono, rename: impl Fn(&mut u64)) {
-        self.exchange.iter_mut().for_each(|(request, _)| rename(&mut request.0));
-        self.storage.forget(now, rename);
+    /// Every id that is waited for.
+    pub(super) fn ids_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let exchange = self.exchange.as_mut().map(|(request, _)| &mut request.0);
+        exchange.into_iter().chain(self.storage.ids_mut())
     }
 }
 

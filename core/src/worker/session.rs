@@ -124,7 +124,7 @@ impl Worker {
             }
             Err(FrameError::UnknownType(name)) => {
                 self.counters.skipped_frames += 1;
-                let name: String = name.chars().take(64).collect();
+                let name: String = self.registration.scrub(name).chars().take(64).collect();
                 if self.known_odd_frames.len() < MAX_ODD_TYPES && self.known_odd_frames.insert(name.clone()) {
                     self.log(
                         LogLevel::Warn,
@@ -150,7 +150,7 @@ impl Worker {
         self.session.skipped += 1;
         let nth = self.session.skipped;
         if nth <= 4 || nth.is_power_of_two() {
-            let what = super::truncate_prompt(what);
+            let what = super::truncate_prompt(&self.registration.scrub(what.into()));
             self.log(
                 LogLevel::Warn,
                 "session",
@@ -209,7 +209,7 @@ impl Worker {
                 "session",
                 format_args!(
                     "the studio calls this worker {:?} rather than {own:?}",
-                    super::truncate_prompt(worker_id)
+                    super::truncate_prompt(&self.registration.scrub(worker_id.into()))
                 ),
                 None,
             );

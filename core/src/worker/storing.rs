@@ -69,10 +69,14 @@ impl Storage {
         }
     }
 
-    /// Puts ids and times on scales that start now, to compare states by.
-    pub(super) fn forget(&mut self, now: Mono, rename: impl Fn(&mut u64)) {
-        self.in_flight.iter_mut().for_each(|(store, _)| rename(&mut store.0));
-        self.then.iter_mut().filter_map(|(store, _)| store.as_mut()).for_each(|store| rename(&mut store.0));
+    /// Every id that is waited for.
+    pub(super) fn ids_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let awaited = self.then.as_mut().and_then(|(store, _)| store.as_mut());
+        self.in_flight.iter_mut().map(|(store, _)| store).chain(awaited).map(|store| &mut store.0)
+    }
+
+    /// Puts times on a clock that starts now, to compare states by.
+    pub(super) fn forget_times(&mut self, now: Mono) {
         self.before.retain(|(_, until)| now < *until);
         for (_, until) in &mut self.before {
             *until = if *until == Mono::NEVER { *until } else { Mono::ZERO + until.since(now) };
