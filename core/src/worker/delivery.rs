@@ -129,6 +129,8 @@ impl Worker {
         let state = job.upload.get_or_insert_default();
         state.request = Some(request);
         state.moved = 0;
+        // Whatever the one before began under, this one begins under the claim of now.
+        state.adopted = false;
         self.timers.clear(Timer::UploadRetry(key));
         self.timers.set(Timer::UploadStall(key), self.after(UPLOAD_STALL_BOUND));
         self.act(Action::Upload { request, upload });

@@ -220,9 +220,11 @@ impl Worker {
             self.end();
             return;
         }
+        if self.reconfigured.is_some() {
+            // Changed settings are taken over once this input is dealt with; the old ones may well be to blame.
+            return;
+        }
         match verdict {
-            // Changed settings are taken over once this input is dealt with, unless they were taken back.
-            Verdict::Wanted if self.reconfigured.is_some() => {}
             Verdict::Wanted => self.timers.set(Timer::Reconnect, self.now.mono),
             Verdict::Unauthorized(what) => self.on_unauthorized(what),
             Verdict::Revoked(what) => {

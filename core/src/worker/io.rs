@@ -381,7 +381,7 @@ pub enum Action {
     RecordRecentJob(RecentJob),
     /// Something that observers see changed.
     Observe(Observation),
-    /// Store this, durably. Answer with [`Input::Stored`].
+    /// Store this, durably, and in the order in which it is asked for. Answer with [`Input::Stored`].
     Store {
         /// Its id.
         store: StoreId,

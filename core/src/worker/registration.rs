@@ -17,12 +17,10 @@ use super::{
     storing::{Storage, Then},
     timers::{FIRST_POLL, HTTP_BOUND, MAX_POLL, Timer},
 };
-use crate::{
-    wire::{
-        LogLevel, Secret,
-        registration::{Decision, RegisterAnswer, RegisterRequest, secret_hash},
-        retry_after,
-    },
+use crate::wire::{
+    LogLevel, Secret,
+    registration::{Decision, RegisterAnswer, RegisterRequest, secret_hash},
+    retry_after,
 };
 
 /// Who this worker is, and how far it has come to be somebody.

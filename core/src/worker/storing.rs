@@ -102,7 +102,9 @@ impl Registration {
             before.remove(0);
         }
         before.push((self.identity.clone(), Mono::NEVER));
-        changes.iter().for_each(|change| self.set(change));
+        for change in changes {
+            self.set(change);
+        }
     }
 
     fn set(&mut self, change: &Change) {

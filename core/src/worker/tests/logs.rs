@@ -254,8 +254,7 @@ fn no_secret_shows_in_what_becomes_of_a_session() {
         ));
         rig
     };
-    type End = fn(&mut Rig);
-    let ends: [End; 9] = [
+    let ends: [fn(&mut Rig); 9] = [
         |rig| rig.refuse(body(401, &telltale())),
         |rig| rig.refuse(body(404, &format!("worker not found {}", telltale()))),
         |rig| rig.refuse(body(503, &telltale())),

@@ -1,4 +1,9 @@
 //! A worker with its hands tied: what it decides is written down, and tests say what happens.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "what a test says about a peer reads best as a value"
+)]
 
 use alloc::{
     collections::{BTreeMap, VecDeque},

@@ -324,6 +324,18 @@ fn a_rejection_that_comes_by_configuration_ends_the_worker() {
 }
 
 #[test]
+fn a_token_that_is_refused_after_it_was_changed_is_not_the_end() {
+    for code in [4001, 4003, 4004] {
+        let mut rig = running("j-1");
+        reconfigure(&mut rig, settings(other_identity()));
+        rig.closed(code);
+        assert_eq!(connects(&rig).last().unwrap().1, "tok-other");
+        rig.open();
+        assert!(rig.stores().is_empty());
+    }
+}
+
+#[test]
 fn changed_reconnect_attempts_count_from_then_on() {
     let mut rig = Rig::new(settings(registered()));
     let mut changed = settings(registered());

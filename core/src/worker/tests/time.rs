@@ -1,6 +1,6 @@
 //! Time is an argument: clocks that jump, machines that sleep, and states that are the same at another time.
 
-use alloc::{format, vec::Vec};
+use alloc::{format, vec, vec::Vec};
 use core::time::Duration;
 
 use serde_json::json;
@@ -209,7 +209,7 @@ fn the_same_job_under_other_numbers_has_one_fingerprint() {
 
 #[test]
 fn states_that_behave_differently_have_different_fingerprints() {
-    let rigs: Vec<Rig> = [
+    let rigs = vec![
         Rig::new(settings(registered())),
         Rig::new(settings(Identity::default())),
         Rig::serving(),
@@ -243,8 +243,7 @@ fn states_that_behave_differently_have_different_fingerprints() {
             rig.break_connection();
             rig
         },
-    ]
-    .into();
+    ];
     for (n, a) in rigs.iter().enumerate() {
         for b in &rigs[..n] {
             assert_ne!(a.worker.fingerprint(), b.worker.fingerprint(), "{:?}", a.history.last());
