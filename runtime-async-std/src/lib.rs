@@ -1,1 +1,109 @@
-//! Drives a studio worker on async-std.
+//! Drives a studio worker on async-std, async-tungstenite and surf.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use studio_worker_async_std::{MemoryStore, block_on, start};
+//! use studio_worker_core::{
+//!     engine::{EngineError, FnEngine, Models, Output, Service},
+//!     wire::{ApiBase, Capabilities, TaskKind},
+//!     worker::{Identity, Options, Settings},
+//! };
+//!
+//! let services = vec![Service {
+//!     kind: TaskKind::Llm,
+//!     engine: "echo".into(),
+//!     models: Models::Listed(vec!["echo-1".into()]),
+//! }];
+//! let engine = FnEngine::new("echo", services.clone(), |claim| {
+//!     let answer = serde_json::json!({ "choices": [{ "message": {
+//!         "role": "assistant", "content": claim.task.prompt(),
+//!     }}]});
+//!     Ok::<_, EngineError>(Output::Json(Arc::new(answer)))
+//! });
+//! let settings = Settings {
+//!     api_base: ApiBase::parse("https://studio.example")?,
+//!     identity: Identity::default(),
+//!     label: Some("my machine".into()),
+//!     capabilities: Capabilities { auto_enabled: true, ..Capabilities::default() },
+//!     services,
+//!     reconnect_attempts: None,
+//! };
+//! let options = Options::new(settings, "studio-worker/1.0.0");
+//! let (handle, driving) = start(options, Arc::new(engine), Arc::new(MemoryStore::new()))?;
+//! let observers = handle.observers(); // what it does; `handle.drain()` ends it
+//! let exit = block_on(driving);
+//! # let _ = (observers, exit);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Everything that decides is in `studio-worker-core`; this crate is a [`Runtime`] for its driver: sockets,
+//! HTTP, clocks, threads for engines, and private files for large results.
+//!
+//! # Threads
+//!
+//! The future that [`start`] returns is driven by whoever polls it. Beside that thread there are async-io's,
+//! one for HTTP once the first request was made, and one for each closure that computes, which ends a few
+//! seconds later. async-std itself starts a thread for each core when its executor is first used;
+//! [`block_on`] asks it for one only.
+
+mod body;
+mod clock;
+mod files;
+mod http;
+mod net;
+mod runtime;
+mod socket;
+mod threads;
+mod upgrade;
+
+use std::{future::Future, sync::Arc};
+
+pub use runtime::AsyncStd;
+pub use socket::Socket;
+pub use studio_worker_core::drive::{
+    LOG_TARGET, MemoryStore, Runtime, Store, WorkerHandle, WorkerObservers, record_recent_job,
+};
+use studio_worker_core::{
+    engine::Engine,
+    worker::{Exit, Options},
+};
+
+/// The system gave no randomness, without which there are no secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gave no randomness")]
+pub struct NoRandomness(#[from] getrandom::Error);
+
+/// Starts a worker: a handle to observe and steer it, and the future that drives it and ends with the reason
+/// why the worker did. Dropping the future drops all that is under way.
+pub fn start(
+    options: Options,
+    engine: Arc<dyn Engine>,
+    store: Arc<dyn Store>,
+) -> Result<(WorkerHandle, impl Future<Output = Exit> + Send + 'static), NoRandomness> {
+    start_on(AsyncStd::new(), options, engine, store)
+}
+
+/// The same on a runtime that is shared with other workers, or keeps its files elsewhere.
+pub fn start_on(
+    runtime: AsyncStd,
+    options: Options,
+    engine: Arc<dyn Engine>,
+    store: Arc<dyn Store>,
+) -> Result<(WorkerHandle, impl Future<Output = Exit> + Send + 'static), NoRandomness> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(studio_worker_core::drive::start(runtime, options, engine, store, seed))
+}
+
+/// Runs a program's main future on this thread, with one thread for async-std's executor instead of one for
+/// each core. (`ASYNC_STD_THREAD_COUNT` still counts; an executor that runs already stays as it is.)
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    async_global_executor::init_with_config(
+        async_global_executor::GlobalExecutorConfig::default()
+            .with_env_var("ASYNC_STD_THREAD_COUNT")
+            .with_min_threads(1)
+            .with_max_threads(1)
+            .with_thread_name_fn(|| "async-std/runtime".into()),
+    );
+    async_std::task::block_on(future)
+}
