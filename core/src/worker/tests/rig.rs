@@ -36,6 +36,8 @@ pub(super) struct Rig {
     pub(super) history: Vec<Action>,
     /// What was stored, as far as this worker stored it.
     pub(super) file: BTreeMap<Key, String>,
+    /// When log batches were sent.
+    pub(super) batched_at: Vec<Mono>,
 }
 
 pub(super) fn secs(n: u64) -> Duration {
@@ -119,7 +121,14 @@ impl Rig {
     fn start(options: Options, seed: [u8; 32]) -> Self {
         let now = Now { mono: Mono::from_micros(1_000_000), wall: Wall::from_millis(1_764_054_000_000) };
         let worker = Worker::new(options, seed, now);
-        let mut rig = Self { worker, now, seen: VecDeque::new(), history: Vec::new(), file: BTreeMap::new() };
+        let mut rig = Self {
+            worker,
+            now,
+            seen: VecDeque::new(),
+            history: Vec::new(),
+            file: BTreeMap::new(),
+            batched_at: Vec::new(),
+        };
         rig.drain();
         rig
     }
@@ -201,6 +210,9 @@ impl Rig {
         for _ in 0..10_000 {
             match self.worker.next() {
                 Step::Do(action) => {
+                    if let Action::Send { frame: WorkerFrame::LogBatch { .. }, .. } = &action {
+                        self.batched_at.push(self.now.mono);
+                    }
                     if let Action::Store { changes, .. } = &action {
                         self.write(changes);
                     }
