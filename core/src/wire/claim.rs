@@ -1,5 +1,8 @@
 //! Claims: a job as it is offered (section 5).
 
+#[cfg(test)]
+mod tests;
+
 use alloc::{borrow::ToOwned, boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
@@ -7,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{
+    lenient::{null_is_default, object_or_null},
     number::Finite,
     task::{RawTask, Task, TaskForm, strip_query},
 };
@@ -299,7 +303,9 @@ pub(crate) struct RawClaim {
     vram_gb_estimate: Option<Finite>,
     prompt: Option<String>,
     ext: Option<String>,
+    #[serde(deserialize_with = "object_or_null")]
     task: Option<RawTask>,
+    #[serde(deserialize_with = "object_or_null")]
     model_source: Option<ModelSource>,
 }
 
@@ -385,8 +391,4 @@ impl RawClaim {
         }
         Some(raw.check()?.map_or_else(unreadable, Offer::Readable))
     }
-}
-
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
-    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }

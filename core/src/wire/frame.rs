@@ -1,5 +1,8 @@
 //! Frames: JSON texts with a `type` tag, both ways (section 3).
 
+#[cfg(test)]
+mod tests;
+
 use alloc::{
     borrow::{Cow, ToOwned},
     string::String,
@@ -13,6 +16,7 @@ use serde_json::{Map, Value};
 use super::{
     capabilities::Capabilities,
     claim::{JobId, Offer, RawClaim},
+    lenient::{null_is_default, object_or_null, opens_object},
     secret::Secret,
     task::TaskForm,
 };
@@ -58,7 +62,7 @@ pub enum WorkerFrame {
         /// Any JSON.
         result: Arc<Value>,
         /// The whole prompt.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "null_is_default")]
         prompt: String,
     },
     /// Ends the attempt without a result.
@@ -66,10 +70,10 @@ pub enum WorkerFrame {
         /// The job.
         job_id: JobId,
         /// For a person to read.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "null_is_default")]
         error: String,
         /// Whether another attempt can help.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "null_is_default")]
         retryable: bool,
     },
     /// Log lines, at most once a second; at most 200 entries and 256 KiB.
@@ -235,7 +239,7 @@ struct RawFrame<'a> {
     worker_id: Option<String>,
     #[serde(default)]
     server_time: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_or_null")]
     claim: Option<RawClaim>,
     #[serde(default)]
     job_id: Option<JobId>,
@@ -248,6 +252,9 @@ struct RawFrame<'a> {
 impl StudioFrame {
     /// Reads a text frame.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
+        if !opens_object(text) {
+            return Err(FrameError::NotAFrame("no object".to_owned()));
+        }
         match serde_json::from_str::<RawFrame<'_>>(text) {
             Ok(raw) => {
                 let RawFrame { kind, worker_id, server_time, claim, job_id, code, message } = raw;
@@ -344,6 +351,9 @@ impl WorkerFrame {
 
     /// Reads a text frame, as a studio does.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
+        if !opens_object(text) {
+            return Err(FrameError::NotAFrame("no object".to_owned()));
+        }
         serde_json::from_str(text).or_else(|error| {
             let object: Map<String, Value> = serde_json::from_str(text)
                 .map_err(|error| FrameError::NotAFrame(alloc::format!("{error}")))?;

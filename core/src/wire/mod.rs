@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod claim;
 pub mod close;
 pub mod frame;
+mod lenient;
 pub mod media;
 pub mod multipart;
 pub mod number;

@@ -58,8 +58,18 @@ impl fmt::Display for Finite {
 }
 
 impl Serialize for Finite {
+    /// A whole number is written without a fraction, since a reader may take nothing else (`fps` in 0.4).
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.0)
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "saturates, and what does not come back is a fraction"
+        )]
+        let whole = self.0 as i32;
+        if f64::from(whole) == self.0 {
+            serializer.serialize_i32(whole)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Generation 0.2 writes the parameter names in `snake_case`, 0.4 in `camelCase`; both are read, in any mix.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
