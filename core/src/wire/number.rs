@@ -65,7 +65,7 @@ impl Serialize for Finite {
             reason = "saturates, and what does not come back is a fraction"
         )]
         let whole = self.0 as i32;
-        if f64::from(whole) == self.0 {
+        if Self(f64::from(whole)) == *self {
             serializer.serialize_i32(whole)
         } else {
             serializer.serialize_f64(self.0)

@@ -92,7 +92,7 @@ fn film(scene: &Scene, plan: &Plan) -> Result<Vec<u8>, EncodingError> {
         })?;
         encoder.write_frame(&frame)?;
     }
-    Ok(encoder.into_inner()?)
+    encoder.into_inner()
 }
 
 #[allow(

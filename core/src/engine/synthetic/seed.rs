@@ -1,6 +1,10 @@
 //! What a result is made up from: the hash of its task.
 
-use alloc::{collections::BTreeMap, format, string::String};
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+};
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -44,7 +48,8 @@ fn write_sorted(value: &Value, text: &mut String) {
         Value::Object(object) => {
             text.push('{');
             for (name, value) in object.iter().collect::<BTreeMap<_, _>>() {
-                text.push_str(&format!("{}:", Value::from(name.as_str())));
+                text.push_str(&Value::from(name.as_str()).to_string());
+                text.push(':');
                 write_sorted(value, text);
                 text.push(',');
             }
@@ -58,7 +63,7 @@ fn write_sorted(value: &Value, text: &mut String) {
             }
             text.push(']');
         }
-        scalar => text.push_str(&format!("{scalar}")),
+        scalar => text.push_str(&scalar.to_string()),
     }
 }
 

@@ -24,18 +24,18 @@ const SPEEDS: (f64, f64) = (0.1, 10.0);
 const SCALE: [f64; 5] = [1.0, 1.125, 1.25, 1.5, 1.667];
 
 pub(super) fn speak(task: &AudioTtsTask, seed: &Seed) -> Result<Output, EngineError> {
-    let speed = task.speed.map_or(1.0, Finite::get);
-    if !(SPEEDS.0..=SPEEDS.1).contains(&speed) {
-        return Err(refused("speed", format_args!("{speed} is not within {} to {}", SPEEDS.0, SPEEDS.1)));
+    let pace = task.speed.map_or(1.0, Finite::get);
+    if !(SPEEDS.0..=SPEEDS.1).contains(&pace) {
+        return Err(refused("speed", format_args!("{pace} is not within {} to {}", SPEEDS.0, SPEEDS.1)));
     }
     let characters = task.text.chars().count();
-    let most = LENGTHS.1 * speed / CHARACTER;
+    let most = LENGTHS.1 * pace / CHARACTER;
     let spoken = f64::from(u32::try_from(characters).unwrap_or(u32::MAX));
     if spoken > most {
         let problem = format_args!("{characters} characters are more than 10 minutes can hold");
         return Err(refused("text", problem));
     }
-    let samples = samples(LENGTHS.0.max(spoken * CHARACTER / speed));
+    let samples = samples(LENGTHS.0.max(spoken * CHARACTER / pace));
     Ok(bytes("wav", wav(&sing(&task.text, samples, seed.choices()))))
 }
 
@@ -53,7 +53,7 @@ fn sing(text: &str, samples: u32, mut choices: Choices) -> Vec<i16> {
         let length = starts(at + 1) - starts(at);
         let Voice { loudness, fades } = Voice::of(letter);
         let note = (letter as usize).wrapping_add(melody[usize::try_from(at % 16).unwrap_or(0)]);
-        let octave = if note / SCALE.len() % 2 == 0 { 1.0 } else { 2.0 };
+        let octave = if (note / SCALE.len()).is_multiple_of(2) { 1.0 } else { 2.0 };
         let step = turns(root * octave * SCALE[note % SCALE.len()] / f64::from(RATE));
         let attack = (length / 8).max(1);
         for now in 0..length {

@@ -9,7 +9,10 @@ use alloc::{
 use serde_json::{Map, Value, json};
 
 use super::seed::Seed;
-use crate::wire::task::{AudioSttTask, LlmTask, strip_query};
+use crate::wire::{
+    Finite,
+    task::{AudioSttTask, LlmTask, strip_query},
+};
 
 /// How much of a prompt is quoted, in characters.
 const QUOTED: usize = 200;
@@ -180,14 +183,8 @@ fn number(schema: &Value) -> Value {
     let low = bound("minimum").or(bound("exclusiveMinimum").map(|low| low + 1.0));
     let high = bound("maximum").or(bound("exclusiveMaximum").map(|high| high - 1.0));
     let value = 1.0_f64.max(low.unwrap_or(f64::MIN)).min(high.unwrap_or(f64::MAX));
-    let whole = value.ceil();
-    #[allow(clippy::cast_possible_truncation, reason = "checked to be a whole number of a size that fits")]
-    if schema.get("type").is_some_and(|named| named == "integer") || whole == value {
-        if whole.abs() < 9.0e15 {
-            return Value::from(whole as i64);
-        }
-    }
-    Value::from(value)
+    let whole = schema.get("type").is_some_and(|named| named == "integer");
+    json!(Finite::new(if whole { value.ceil() } else { value }))
 }
 
 fn string(schema: &Value, text: &str) -> Value {

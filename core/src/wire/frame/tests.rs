@@ -132,7 +132,8 @@ fn studio_frames() -> Vec<(StudioFrame, Value)> {
 /// The frame with fields that a newer peer might add, and with its `type` last.
 fn newer(frame: &Value) -> String {
     let fields = frame.as_object().unwrap().iter().filter(|(name, _)| *name != "type");
-    let fields: String = fields.map(|(name, value)| format!("{}:{value},", json!(name))).collect();
+    let fields =
+        fields.fold(String::new(), |text, (name, value)| text + &format!("{}:{value},", json!(name)));
     format!(r#"{{"zNew":{{"a":[1]}},{fields}"aNew":null,"type":{}}}"#, frame["type"])
 }
 
