@@ -67,7 +67,6 @@ impl Worker {
         match self.state {
             SessionState::Serving if self.jobs.claimed().is_some() || self.jobs.orphan().is_some() => return,
             SessionState::Serving => {
-                self.decline_parked();
                 self.log(LogLevel::Info, "session", format_args!("reconnecting with changed settings"), None);
                 self.close(CloseCode::NORMAL, "reconnecting", Verdict::Wanted);
                 return;

@@ -283,6 +283,21 @@ fn what_could_not_be_forgotten_is_forgotten_later() {
 }
 
 #[test]
+fn what_a_newer_request_stores_is_not_stored_for_the_one_that_failed() {
+    let mut rig = Rig::new(settings(asked()));
+    rig.answer(body(404, "unknown request"));
+    let failed = rig.store_id();
+    while rig.stores().len() < 2 {
+        rig.next_timer();
+    }
+    rig.input(Input::Stored { store: failed, outcome: Err("disk full".into()) });
+    rig.stored();
+    rig.pass(secs(2));
+    let keys: Vec<_> = rig.stores()[2].iter().map(|change| change.key).collect();
+    assert_eq!(keys, [Key::WorkerId, Key::AuthToken]);
+}
+
+#[test]
 fn a_configuration_left_after_approval_serves_without_registering_anew() {
     let mut rig = Rig::new(settings(approved()));
     assert!(rig.requests().is_empty());

@@ -399,7 +399,7 @@ impl Rig {
         self.history.iter().filter_map(of).collect()
     }
 
-    fn store_id(&self) -> StoreId {
+    pub(super) fn store_id(&self) -> StoreId {
         let newest = self.history.iter().rev().find_map(|action| match action {
             Action::Store { store, .. } => Some(*store),
             _ => None,

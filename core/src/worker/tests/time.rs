@@ -190,7 +190,7 @@ fn states_that_behave_alike_have_one_fingerprint_at_any_time() {
 
 #[test]
 fn the_same_job_under_other_numbers_has_one_fingerprint() {
-    let held = |jobs_before: usize| {
+    let held = |jobs_before: usize, delivering: bool| {
         let mut rig = Rig::serving();
         for n in 0..jobs_before {
             rig.frame(&image(&format!("before-{n}")));
@@ -198,13 +198,22 @@ fn the_same_job_under_other_numbers_has_one_fingerprint() {
             rig.answered(status(200));
         }
         rig.frame(&image("j-1"));
+        if delivering {
+            rig.run_ends(bytes());
+            // Its stall is a timer of this very job.
+            rig.pass(secs(30));
+        }
         rig.flush();
         // What is only timed from the welcome is the same again.
-        rig.pass(secs(700));
+        if !delivering {
+            rig.pass(secs(700));
+        }
         rig
     };
-    let (a, b) = (held(0), held(3));
-    assert_eq!(a.worker.fingerprint(), b.worker.fingerprint(), "\n{:?}\n{:?}", a.worker, b.worker);
+    for delivering in [false, true] {
+        let (a, b) = (held(0, delivering), held(3, delivering));
+        assert_eq!(a.worker.fingerprint(), b.worker.fingerprint(), "\n{:?}\n{:?}", a.worker, b.worker);
+    }
 }
 
 #[test]
