@@ -1,1 +1,26 @@
-//! The library of the `studio-worker` program.
+//! The library of the `studio-worker` program: what its subcommands do, for tests and for those who build on it.
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`commands`] | the command line |
+//! | [`config`] | `config.toml`: reading, merging, watching |
+//! | [`engines`] | from an engine's name to an engine |
+//! | [`lock`] | one worker for each configuration |
+//! | [`logging`] | log lines without credentials, to stderr and to the studio |
+//! | [`runtime`] | the worker as a program, and the public vocabulary |
+
+pub mod commands;
+pub mod config;
+pub mod engines;
+mod error;
+pub mod lock;
+pub mod logging;
+pub mod machine;
+pub mod runtime;
+pub mod signals;
+
+pub use commands::main;
+pub use error::Error;
+
+/// The version of this program, as it is told to studios.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,2 +1,7 @@
 //! The `studio-worker` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    studio_worker::main(std::env::args_os())
+}

@@ -1,0 +1,136 @@
+//! The command line: one file for each subcommand that does more than call [`runtime`](crate::runtime).
+
+mod completions;
+mod later;
+mod man;
+mod run;
+mod settings;
+mod status;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{Error, config::ConfigFile, logging};
+
+/// Takes jobs from a studio and runs them on this machine.
+///
+/// A worker registers with its studio once, waits until an operator approves, and then holds a session over which jobs
+/// are offered to it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "studio-worker",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Example:\n  studio-worker register --api-base-url http://127.0.0.1:8700 --label 'my machine'\n  studio-worker run"
+)]
+pub struct Cli {
+    /// Use this configuration instead of the one in the user's configuration directory.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Register if need be, then take jobs until a signal ends the program.
+    ///
+    /// The first SIGTERM or SIGINT lets the running job finish within ten minutes, a second one ends it at once, and a
+    /// third one ends the program whatever it does.
+    #[command(after_help = "Example:\n  studio-worker run")]
+    Run,
+    /// Store what the next registration is to say, without using the network.
+    #[command(
+        after_help = "Example:\n  studio-worker register --api-base-url https://studio.example --label 'my machine'"
+    )]
+    Register(settings::Register),
+    /// Show where the configuration is and what it says.
+    #[command(after_help = "Example:\n  studio-worker status --json")]
+    Status(status::Status),
+    /// Print the whole configuration as TOML, with credentials masked.
+    #[command(after_help = "Example:\n  studio-worker config")]
+    Config,
+    /// Want jobs from now on.
+    #[command(after_help = "Example:\n  studio-worker enable")]
+    Enable,
+    /// Want no more jobs; a running one is finished.
+    #[command(after_help = "Example:\n  studio-worker disable")]
+    Disable,
+    /// Set the largest job that is taken, by the studio's estimate of GPU memory.
+    #[command(after_help = "Example:\n  studio-worker set-threshold 12.5")]
+    SetThreshold(settings::SetThreshold),
+    /// Look for a newer version without installing it (not in this version yet).
+    #[command(after_help = "Example:\n  studio-worker check-update")]
+    CheckUpdate,
+    /// Start the worker with the machine (not in this version yet).
+    #[command(after_help = "Example:\n  studio-worker install-service")]
+    InstallService,
+    /// No longer start the worker with the machine (not in this version yet).
+    #[command(after_help = "Example:\n  studio-worker uninstall-service")]
+    UninstallService,
+    /// Open the window (not in this version yet).
+    #[command(after_help = "Example:\n  studio-worker ui")]
+    Ui,
+    /// Print a script that completes this program's arguments in a shell.
+    #[command(after_help = "Example:\n  studio-worker completions bash")]
+    Completions(completions::Completions),
+    /// Print the manual page of the program or of one of its subcommands.
+    #[command(after_help = "Example:\n  studio-worker man run")]
+    Man(man::Man),
+}
+
+/// Runs the program: reads `args`, does what they say, and gives the exit code (section 8).
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    logging::init();
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Nobody may be there to read it, which changes nothing.
+            let _ = usage.print();
+            return u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    let outcome = execute(cli, &mut io::stdout().lock());
+    log::logger().flush();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(io::stderr(), "error: {}", logging::scrub(line));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the command line says; results go to `out`.
+pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
+    let file = || ConfigFile::locate(cli.config.as_deref());
+    match cli.command {
+        Command::Run => run::run(&file()?)?,
+        Command::Register(register) => register.run(&file()?, out)?,
+        Command::Status(status) => status.run(&file()?, out)?,
+        Command::Config => settings::show(&file()?, out)?,
+        Command::Enable => settings::set_enabled(&file()?, true, out)?,
+        Command::Disable => settings::set_enabled(&file()?, false, out)?,
+        Command::SetThreshold(threshold) => threshold.run(&file()?, out)?,
+        Command::CheckUpdate => return Err(later::check_update()),
+        Command::InstallService => return Err(later::install_service()),
+        Command::UninstallService => return Err(later::uninstall_service()),
+        Command::Ui => return Err(later::ui()),
+        Command::Completions(completions) => completions.run(Cli::command(), out)?,
+        Command::Man(man) => man.run(Cli::command(), out)?,
+    }
+    out.flush()?;
+    Ok(())
+}

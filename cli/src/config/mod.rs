@@ -1,0 +1,132 @@
+//! The configuration: what is in `config.toml` (section 7), where it lies, and how it changes.
+//!
+//! Reading is strict: a file with something wrong in it is an error that names the file, the line and the key,
+//! and changes nothing. Writing is a merge: only the keys that this program changes are written, at their
+//! places, and everything else in the file stays as it is, byte for byte.
+
+mod document;
+mod error;
+mod file;
+mod read;
+mod show;
+mod store;
+mod template;
+mod watch;
+
+use std::path::PathBuf;
+
+use studio_worker_core::{
+    wire::{AddressError, ApiBase, Finite, Secret},
+    worker::Identity,
+};
+
+pub use document::Edit;
+pub use error::ConfigError;
+pub use file::ConfigFile;
+pub(crate) use file::{create_dirs, parent, resolve};
+pub use show::masked;
+pub use store::ConfigStore;
+pub use watch::{Seen, Watcher};
+
+/// The studio of a configuration that names none.
+pub const DEFAULT_API_BASE_URL: &str = "https://studio.minis.gg";
+/// Where releases are looked for when the configuration doesn't say.
+pub const DEFAULT_UPDATE_FEED: &str = "https://api.github.com/repos/webbertakken/studio-worker/releases";
+/// The engine of a configuration that names none, as those of 0.4 do: every engine that this machine serves.
+pub const DEFAULT_ENGINE: &str = "multi";
+
+/// The keys whose values are credentials. They are never printed.
+pub const SECRET_KEYS: [&str; 3] = ["auth_token", "registration_secret", "local_api_token"];
+
+/// What `config.toml` says, with the defaults of section 7 where it says nothing. Fields are named as its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the keys are described in the file itself, by the template that it is made from
+pub struct Config {
+    /// As it is written, or none: then [`DEFAULT_API_BASE_URL`] counts.
+    pub api_base_url: Option<String>,
+    /// `api_base_url`, read.
+    pub api_base: ApiBase,
+    /// `install_id`, `registration_*`, `worker_id` and `auth_token`.
+    pub identity: Identity,
+    pub label: Option<String>,
+    /// In GB; at least 0.
+    pub vram_threshold_gb: Finite,
+    pub auto_start: bool,
+    pub auto_enabled: bool,
+    pub engine: String,
+    pub engines: Vec<String>,
+    pub gradio_endpoint_url: Option<String>,
+    pub supported_models_override: Vec<String>,
+    pub auto_update_enabled: bool,
+    /// In seconds.
+    pub auto_update_interval_secs: u64,
+    pub auto_update_feed: String,
+    pub auto_update_prerelease: bool,
+    /// A leading `~/` is the home directory.
+    pub models_root: Option<PathBuf>,
+    /// Failures in a row after which the worker ends; none or 0: never.
+    pub ws_reconnect_attempts: Option<u32>,
+    /// 0.4, in GB.
+    pub memory_max_gb: u32,
+    pub start_minimised: bool,
+    pub only_when_idle: bool,
+    pub local_api_port: Option<u16>,
+    pub stream_port: Option<u16>,
+    pub local_api_token: Option<Secret>,
+}
+
+impl Config {
+    /// What an empty configuration means. The only thing that can go wrong is the default address.
+    fn defaults() -> Result<Self, AddressError> {
+        Ok(Self {
+            api_base_url: None,
+            api_base: ApiBase::parse(DEFAULT_API_BASE_URL)?,
+            identity: Identity::default(),
+            label: None,
+            vram_threshold_gb: Finite::from(12),
+            auto_start: true,
+            auto_enabled: true,
+            engine: DEFAULT_ENGINE.into(),
+            engines: Vec::new(),
+            gradio_endpoint_url: None,
+            supported_models_override: Vec::new(),
+            auto_update_enabled: true,
+            auto_update_interval_secs: 1_800,
+            auto_update_feed: DEFAULT_UPDATE_FEED.into(),
+            auto_update_prerelease: false,
+            models_root: None,
+            ws_reconnect_attempts: None,
+            memory_max_gb: 32,
+            start_minimised: true,
+            only_when_idle: false,
+            local_api_port: None,
+            stream_port: None,
+            local_api_token: None,
+        })
+    }
+
+    /// Reads the text of a configuration; `path` is for errors.
+    pub fn parse(text: &str, path: &std::path::Path) -> Result<Self, ConfigError> {
+        let document = document::Document::parse(text).map_err(|syntax| syntax.at(path))?;
+        read::config(&document, path)
+    }
+
+    /// The address as a person wrote it, or the default.
+    pub fn api_base_url(&self) -> &str {
+        self.api_base_url.as_deref().unwrap_or(DEFAULT_API_BASE_URL)
+    }
+
+    /// Every credential in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let Identity { auth_token, registration_secret, .. } = &self.identity;
+        [auth_token, registration_secret, &self.local_api_token].into_iter().flatten()
+    }
+}
+
+/// A number of GB as the published programs print it: `12`, `12.5`, and `0.1` for the
+/// `0.10000000149011612` that they store, since they keep 32 bits.
+pub fn gigabytes(gb: Finite) -> String {
+    #[allow(clippy::cast_possible_truncation)] // whether it was one is what the comparison asks
+    let single = gb.get() as f32;
+    if f64::from(single).to_bits() == gb.get().to_bits() { single.to_string() } else { gb.to_string() }
+}

@@ -1,0 +1,60 @@
+//! What goes wrong in the program as a whole.
+
+use std::{io, path::PathBuf};
+
+use studio_worker_async_std::NoRandomness;
+use studio_worker_core::worker::Exit;
+
+use crate::{config::ConfigError, engines::EngineNameError, lock::LockError};
+
+/// Why a subcommand did not do what it was asked to do: one line for a person, and exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration can't be read or changed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A worker runs already, or nobody can tell.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The engine of the configuration can't be served.
+    #[error("{}, {problem}", path.display())]
+    Engine {
+        /// The configuration.
+        path: PathBuf,
+        /// Which engine, and what to do.
+        problem: EngineNameError,
+    },
+    /// A value on the command line that can't be used.
+    #[error("{0}")]
+    Argument(String),
+    /// A subcommand that the published programs have and this one doesn't have yet.
+    #[error("`{command}` is not in this version of studio-worker; {instead}")]
+    Later {
+        /// The subcommand.
+        command: &'static str,
+        /// What to do meanwhile.
+        instead: &'static str,
+    },
+    /// The worker ended for a reason that is not a success.
+    #[error("{0}")]
+    Ended(Exit),
+    /// The worker could not be started.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// Signals can't be had.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] io::Error),
+    /// The result could not be written to stdout.
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Whether the reader of stdout has gone, which is nobody's mistake: `studio-worker config | head -1`.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

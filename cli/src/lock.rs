@@ -1,0 +1,127 @@
+//! Locks between processes: one for saving the configuration, and one that a running worker holds.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::config::{ConfigError, ConfigFile, create_dirs, parent, resolve};
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long another process may hold the worker's lock only to look whether it is held.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// The hidden file beside a configuration that a lock is on. It stays: removing it could remove another's lock.
+pub(crate) fn beside(target: &Path, what: &str) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    parent(target).join(format!(".{name}.{what}"))
+}
+
+/// Opens a lock file, and makes it if need be.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Locks `file` alone, waiting for at most `patience`; whether that succeeded.
+pub(crate) fn wait(file: &File, patience: Duration) -> io::Result<bool> {
+    retry(patience, || file.try_lock())
+}
+
+fn retry(patience: Duration, mut lock: impl FnMut() -> Result<(), TryLockError>) -> io::Result<bool> {
+    let end = Instant::now() + patience;
+    loop {
+        match lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() >= end => return Ok(false),
+            Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Why this process may not run a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// One runs already.
+    #[error(
+        "another studio-worker{} runs with {} already: stop it first, or give this one another `--config`",
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+        config.display()
+    )]
+    Running {
+        /// With which configuration.
+        config: PathBuf,
+        /// Which process, when it could be read.
+        pid: Option<u32>,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// Held by the one worker that runs with a configuration. The system gives it up with the process, however that
+/// ends.
+#[derive(Debug)]
+pub struct InstanceLock {
+    _file: File,
+}
+
+impl InstanceLock {
+    /// Takes the lock for this process and writes its id into it.
+    pub fn acquire(config: &ConfigFile) -> Result<Self, LockError> {
+        let target = resolve(config.path());
+        let path = beside(&target, "run");
+        // A directory that can't be made is reported by what needs it more than a lock does.
+        let opened = create_dirs(parent(&target)).and_then(|()| open(&path));
+        let (mut file, takes_pid) = match opened {
+            Ok(file) => (file, true),
+            // Nobody can save here, so the file stays the one that it is, and can bear the lock itself.
+            Err(error) => {
+                log::warn!("{} can't be written, so nothing can be stored: {error}", path.display());
+                (File::open(&target).map_err(ConfigError::io("open", config.path()))?, false)
+            }
+        };
+        if !wait(&file, GLANCE).map_err(ConfigError::io("lock", &path))? {
+            return Err(LockError::Running { config: config.path().to_owned(), pid: holder(&path) });
+        }
+        if takes_pid {
+            let noted =
+                file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+            noted.map_err(ConfigError::io("write", &path))?;
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// The process that runs a worker with `config` now.
+pub fn running(config: &ConfigFile) -> Option<u32> {
+    let path = beside(&resolve(config.path()), "run");
+    let file = File::open(&path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => holder(&path),
+        _ => None,
+    }
+}
+
+/// The process id in a lock file; its holder may be just about to write it.
+fn holder(path: &Path) -> Option<u32> {
+    let end = Instant::now() + GLANCE;
+    loop {
+        let mut text = String::new();
+        let read =
+            File::open(path).and_then(|mut file| file.rewind().and_then(|()| file.read_to_string(&mut text)));
+        match (read, text.trim().parse()) {
+            (Ok(_), Ok(pid)) => return Some(pid),
+            _ if Instant::now() >= end => return None,
+            _ => thread::sleep(PAUSE),
+        }
+    }
+}

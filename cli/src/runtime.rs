@@ -1,0 +1,382 @@
+//! The worker as a program: what the subcommands do, and the public vocabulary of section 9.
+//!
+//! ```no_run
+//! use studio_worker::{config::ConfigFile, runtime};
+//!
+//! let config = ConfigFile::locate(None)?;
+//! println!("{}", runtime::format_status(&config.load_or_create()?, config.path()));
+//! runtime::run(&config)?; // until a signal ends it
+//! # Ok::<_, studio_worker::Error>(())
+//! ```
+
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+
+use async_std::task;
+use serde_json::{Value, json};
+use studio_worker_async_std as async_std_runtime;
+pub use studio_worker_core::{
+    drive::{WorkerHandle, WorkerObservers, record_recent_job},
+    worker::{
+        CurrentJob, Exit, HEARTBEAT_INTERVAL, HeartbeatOutcome, HeartbeatStatus, JobOutcome,
+        PROMPT_PREVIEW_CHARS, RECENT_JOBS_CAP, RecentJob, truncate_prompt,
+    },
+};
+use studio_worker_core::{
+    engine::{Engine, EngineError, Models},
+    wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
+    worker::{LogLine, Options, Settings},
+};
+
+use crate::{
+    Error, VERSION,
+    config::{Config, ConfigFile, ConfigStore, DEFAULT_API_BASE_URL, Edit, Seen, Watcher, gigabytes, masked},
+    engines,
+    lock::InstanceLock,
+    logging, machine,
+    signals::Shutdown,
+};
+
+/// Between two looks at the configuration. A change counts at the second look, so it reaches a running worker within
+/// one heartbeat.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+const UNUSABLE: &str = "the worker goes on as it was, since the changed configuration can't be used";
+
+/// The flags of `studio-worker register`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RegisterArgs {
+    /// Another studio.
+    pub api_base_url: Option<String>,
+    /// Another label; an empty one removes it.
+    pub label: Option<String>,
+    /// Whether to forget who this worker is.
+    pub reset: bool,
+}
+
+/// Stores what the next registration is to say; the network is not used. Returns what to tell the person.
+pub fn register(file: &ConfigFile, args: &RegisterArgs) -> Result<String, Error> {
+    let mut edits = Vec::new();
+    if args.reset {
+        edits.extend(
+            [
+                "worker_id",
+                "auth_token",
+                "registration_request_id",
+                "registration_secret",
+                "registration_rejected",
+                "install_id",
+            ]
+            .map(Edit::remove),
+        );
+    }
+    if let Some(url) = &args.api_base_url {
+        ApiBase::parse(url).map_err(|problem| Error::Argument(problem.to_string()))?;
+        edits.push(Edit::set("api_base_url", url.trim()));
+    }
+    if let Some(label) = &args.label {
+        let label = label.trim();
+        edits.push(if label.is_empty() { Edit::remove("label") } else { Edit::set("label", label) });
+    }
+    let config = file.edit(&edits)?;
+    Ok(match (&config.identity.worker_id, args.reset) {
+        (Some(id), _) => format!(
+            "saved; this worker stays registered as {id} at {}: to register anew, add --reset",
+            config.api_base_url()
+        ),
+        (None, true) => format!("forgotten; `studio-worker run` registers anew at {}", config.api_base_url()),
+        (None, false) => format!("saved; `studio-worker run` registers at {}", config.api_base_url()),
+    })
+}
+
+/// Where the registration stands, as `status` prints it.
+fn registration(config: &Config) -> String {
+    let identity = &config.identity;
+    match (&identity.worker_id, &identity.auth_token, &identity.registration_rejected) {
+        (Some(id), Some(_), _) => format!("approved as {id}"),
+        (_, _, Some(reason)) if reason.trim().is_empty() => "rejected (no reason given)".into(),
+        (_, _, Some(reason)) => format!("rejected ({})", one_line(reason)),
+        _ => match &identity.registration_request_id {
+            Some(request) => format!("pending operator approval (request {request})"),
+            None => "not registered (will auto-register on next launch)".into(),
+        },
+    }
+}
+
+/// What `status` prints: the lines that scripts read (section 8), with values from column 21 on.
+pub fn format_status(config: &Config, path: &Path) -> String {
+    let mut lines = vec![
+        ("config path:", path.display().to_string()),
+        ("api_base_url:", config.api_base_url().into()),
+        ("registration:", registration(config)),
+    ];
+    lines.extend(config.label.as_deref().map(|label| ("label:", one_line(label))));
+    lines.extend([
+        ("engine:", config.engine.clone()),
+        ("vram_threshold_gb:", gigabytes(config.vram_threshold_gb)),
+        ("auto_enabled:", config.auto_enabled.to_string()),
+        ("auto_start:", config.auto_start.to_string()),
+        ("auto_update:", config.auto_update_enabled.to_string()),
+        ("update_interval:", format!("{}s", config.auto_update_interval_secs)),
+    ]);
+    let mut status = String::new();
+    for (name, value) in lines {
+        // Writing to a text can't fail.
+        let _ = writeln!(status, "{name:<20}{value}");
+    }
+    logging::scrub(status)
+}
+
+/// The same for programs, and which process runs a worker with this configuration, if one does.
+pub fn status(config: &Config, path: &Path, running: Option<u32>) -> Value {
+    let identity = &config.identity;
+    let registration = match (&identity.worker_id, &identity.auth_token, &identity.registration_rejected) {
+        (Some(id), Some(_), _) => json!({ "state": "approved", "workerId": id }),
+        (_, _, Some(reason)) => json!({ "state": "rejected", "reason": reason }),
+        _ => match &identity.registration_request_id {
+            Some(request) => json!({ "state": "pending", "requestId": request }),
+            None => json!({ "state": "unregistered" }),
+        },
+    };
+    let status = json!({
+        "version": VERSION,
+        "configPath": path.display().to_string(),
+        "runningPid": running,
+        "apiBaseUrl": config.api_base_url(),
+        "registration": registration,
+        "label": config.label,
+        "engine": config.engine,
+        "engines": config.engines,
+        "vramThresholdGb": config.vram_threshold_gb,
+        "autoEnabled": config.auto_enabled,
+        "autoStart": config.auto_start,
+        "autoUpdate": config.auto_update_enabled,
+        "updateIntervalSecs": config.auto_update_interval_secs,
+    });
+    scrubbed(status)
+}
+
+/// A JSON value without credentials in its texts.
+fn scrubbed(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(logging::scrub(text)),
+        Value::Array(values) => values.into_iter().map(scrubbed).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, scrubbed(value))).collect(),
+        value => value,
+    }
+}
+
+/// What `config` prints: where the file is, and everything that counts, as TOML, with credentials masked.
+pub fn show_config(file: &ConfigFile) -> Result<String, Error> {
+    let config = file.load_or_create()?;
+    Ok(format!("# {}\n{}", file.path().display(), masked(file, &config)?))
+}
+
+/// Wants jobs from now on, or no more.
+pub fn set_enabled(file: &ConfigFile, enabled: bool) -> Result<String, Error> {
+    file.edit(&[Edit::set("auto_enabled", enabled)])?;
+    Ok(format!("auto_enabled = {enabled}"))
+}
+
+/// Takes jobs up to `gb` from now on; at least 0.
+pub fn set_threshold(file: &ConfigFile, gb: Finite) -> Result<String, Error> {
+    if gb < Finite::ZERO {
+        return Err(Error::Argument(format!(
+            "the threshold must be a number of GB, at least 0; {gb} is not"
+        )));
+    }
+    file.edit(&[Edit::set("vram_threshold_gb", gb.get())])?;
+    Ok(format!("vram_threshold_gb = {}", gigabytes(gb)))
+}
+
+/// What the worker says of itself (section 4).
+pub fn build_capabilities(config: &Config, engine: &dyn Engine) -> Capabilities {
+    let services = engine.services();
+    let mut capabilities = own_capabilities(config);
+    capabilities.set_models(services.iter().map(|service| {
+        let models = match &service.models {
+            Models::Listed(models) => models.clone(),
+            Models::Sourced => Vec::new(),
+        };
+        (service.kind, models)
+    }));
+    let mut names: Vec<_> = services.into_iter().map(|service| service.engine).collect();
+    names.sort();
+    names.dedup();
+    capabilities.model_engines = Some(names);
+    capabilities
+}
+
+/// The part that the engine has no say in.
+fn own_capabilities(config: &Config) -> Capabilities {
+    Capabilities {
+        machine_name: machine::host_name(),
+        username: machine::user_name(),
+        agent_version: VERSION.into(),
+        engine: config.engine.clone(),
+        vram_total_gb: Finite::ZERO,
+        vram_threshold_gb: config.vram_threshold_gb,
+        auto_enabled: config.auto_enabled,
+        auto_start: config.auto_start,
+        auto_update: Some(config.auto_update_enabled),
+        start_minimised: Some(config.start_minimised),
+        only_when_idle: Some(config.only_when_idle),
+        model_engines: Some(Vec::new()),
+        ..Capabilities::default()
+    }
+}
+
+/// What the core is told of a configuration.
+pub fn settings(config: &Config, engine: &dyn Engine) -> Settings {
+    Settings {
+        api_base: config.api_base.clone(),
+        identity: config.identity.clone(),
+        label: config.label.clone(),
+        capabilities: own_capabilities(config),
+        services: engine.services(),
+        reconnect_attempts: config.ws_reconnect_attempts,
+    }
+}
+
+/// The prompt that is reported with a result (section 5).
+pub fn prompt_for(task: &Task) -> &str {
+    task.prompt()
+}
+
+/// Whether an engine refused a job since it doesn't do such jobs.
+pub fn is_unsupported_kind(error: &EngineError) -> bool {
+    error.message.contains("cannot serve")
+}
+
+/// Sends a log line of the program's to the studio, without credentials.
+pub fn push_log(handle: &WorkerHandle, level: LogLevel, category: &str, message: &str) {
+    let message = logging::scrub(message.to_owned());
+    handle.log(LogLine { level, category: category.into(), message, job_id: None });
+}
+
+/// Says at its start what a worker is about to do.
+pub fn log_startup_banner(config: &Config, path: &Path) {
+    log::info!(
+        "studio-worker {VERSION} starts with {}: studio {}, engine {}, jobs up to {} GB, {}, {}",
+        path.display(),
+        config.api_base,
+        config.engine,
+        gigabytes(config.vram_threshold_gb),
+        if config.auto_enabled { "jobs are wanted" } else { "no jobs are wanted (`studio-worker enable`)" },
+        registration(config),
+    );
+}
+
+/// What a person should know before this machine introduces itself to a studio that they did not choose (section 2).
+pub fn disclosure(config: &Config) -> Option<String> {
+    let registered = config.identity.worker_id.is_some() && config.identity.auth_token.is_some();
+    let chosen =
+        config.api_base_url.is_some() && (registered || config.api_base_url() != DEFAULT_API_BASE_URL);
+    (!chosen).then(|| {
+        format!(
+            "this machine's host name ({}) and user name ({}) are now told to the studio {}; \
+             to use another one: `studio-worker register --api-base-url URL`",
+            machine::host_name(),
+            machine::user_name(),
+            config.api_base_url(),
+        )
+    })
+}
+
+/// Runs a worker with the configuration in `file` until it ends: by a signal, or since it can't go on.
+pub fn run(file: &ConfigFile) -> Result<(), Error> {
+    let shutdown = Shutdown::listen().map_err(Error::Signals)?;
+    file.load_or_create()?;
+    let lock = InstanceLock::acquire(file)?;
+    // Read under the lock: a worker that ran until now may have stored something as its last.
+    let config = file.load()?;
+    log_startup_banner(&config, file.path());
+    let exit = async_std_runtime::block_on(run_loops(file.clone(), config, Some(shutdown)))?;
+    drop(lock);
+    match exit {
+        Exit::Drained | Exit::Stopped => Ok(()),
+        exit => Err(Error::Ended(exit)),
+    }
+}
+
+/// Drives a worker, its configuration's watcher and, if there is one, the operator's way to end it. The caller sees to
+/// it that only one worker runs with a configuration ([`InstanceLock`]).
+pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdown>) -> Result<Exit, Error> {
+    let engine =
+        engines::build(&config).map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
+    log_services(&config, &*engine);
+    if let Some(disclosure) = disclosure(&config) {
+        log::warn!("{disclosure}");
+    }
+    let options = Options::new(settings(&config, &*engine), format!("studio-worker/{VERSION}"));
+    let store = Arc::new(ConfigStore::new(file.clone()));
+    let (handle, driving) = async_std_runtime::start(options, Arc::clone(&engine), store)?;
+    let forwarding = logging::forward_to(handle.clone());
+    // Not beside the worker on its thread: a file system that hangs must not silence it.
+    let watching = task::spawn(watch(Watcher::new(file, config), engine, handle.clone()));
+    let listening = shutdown.map(|shutdown| task::spawn(shutdown.steer(handle)));
+    let exit = driving.await;
+    drop(forwarding);
+    watching.cancel().await;
+    if let Some(listening) = listening {
+        listening.cancel().await;
+    }
+    Ok(exit)
+}
+
+/// Takes over what changes in the configuration.
+async fn watch(mut watcher: Watcher, mut engine: Arc<dyn Engine>, handle: WorkerHandle) {
+    let mut served = watcher.config().clone();
+    loop {
+        task::sleep(LOOK_INTERVAL).await;
+        let config = match watcher.look() {
+            Seen::Nothing => continue,
+            Seen::Mended => {
+                log::info!("the configuration is fine again");
+                continue;
+            }
+            Seen::Broken(problem) => {
+                log::warn!("{UNUSABLE}: {problem}");
+                continue;
+            }
+            Seen::Changed(config) => config,
+        };
+        let mut changed = None;
+        if !engines::same(&served, &config) {
+            match engines::build(&config) {
+                Ok(built) => {
+                    log_services(&config, &*built);
+                    engine = Arc::clone(&built);
+                    changed = Some(built);
+                }
+                Err(problem) => {
+                    log::warn!("{UNUSABLE}: {problem}");
+                    continue;
+                }
+            }
+        }
+        log::debug!("the configuration changed");
+        handle.reconfigure(settings(&config, &*engine), changed);
+        served = *config;
+    }
+}
+
+/// Says what is served, and that a combination of engines may be less than its name promises.
+fn log_services(config: &Config, engine: &dyn Engine) {
+    let capabilities = build_capabilities(config, engine);
+    let engines = capabilities.model_engines.unwrap_or_default().join(", ");
+    log::info!(
+        "serves {} with {engines}: {}",
+        capabilities.task_kinds.join(", "),
+        capabilities.supported_models.join(", ")
+    );
+    if config.engine == "multi" && config.engines.is_empty() {
+        log::warn!(
+            "this version serves no real models yet: results are made up by the synthetic engine, for its own models only"
+        );
+    }
+}
+
+/// A text from elsewhere on one line of ours.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

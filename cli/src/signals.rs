@@ -1,0 +1,49 @@
+//! How an operator, a terminal or a service manager ends a worker.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_signal::{Signal, Signals};
+use futures::StreamExt as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use studio_worker_core::drive::WorkerHandle;
+
+/// SIGTERM and SIGINT. From its making on they don't end the process by themselves.
+pub struct Shutdown {
+    signals: Signals,
+    /// Set once a worker was told twice: then the next signal ends the process, whatever it does.
+    last: Arc<AtomicBool>,
+}
+
+impl Shutdown {
+    /// Listens from now on.
+    pub fn listen() -> io::Result<Self> {
+        let last = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&last))?;
+        }
+        #[cfg(unix)]
+        let signals = Signals::new([Signal::Term, Signal::Int])?;
+        #[cfg(not(unix))]
+        let signals = Signals::new([Signal::Int])?;
+        Ok(Self { signals, last })
+    }
+
+    /// Drains the worker at the first signal, and ends it at once at the second (section 6).
+    pub async fn steer(mut self, handle: WorkerHandle) {
+        self.signals.next().await;
+        log::info!("a signal came: no new job is taken; another signal ends the running one, too");
+        handle.drain();
+        self.signals.next().await;
+        log::warn!("a second signal came: ending at once");
+        self.last.store(true, Ordering::SeqCst);
+        handle.stop();
+        // Kept, since without them the next signal would find its usual meaning again.
+        futures::future::pending().await
+    }
+}
