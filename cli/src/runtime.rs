@@ -94,7 +94,7 @@ fn registration(config: &Config) -> String {
     match (&identity.worker_id, &identity.auth_token, &identity.registration_rejected) {
         (Some(id), Some(_), _) => format!("approved as {id}"),
         (_, _, Some(reason)) if reason.trim().is_empty() => "rejected (no reason given)".into(),
-        (_, _, Some(reason)) => format!("rejected ({})", one_line(reason)),
+        (_, _, Some(reason)) => format!("rejected ({reason})"),
         _ => match &identity.registration_request_id {
             Some(request) => format!("pending operator approval (request {request})"),
             None => "not registered (will auto-register on next launch)".into(),
@@ -109,7 +109,7 @@ pub fn format_status(config: &Config, path: &Path) -> String {
         ("api_base_url:", config.api_base_url().into()),
         ("registration:", registration(config)),
     ];
-    lines.extend(config.label.as_deref().map(|label| ("label:", one_line(label))));
+    lines.extend(config.label.clone().map(|label| ("label:", label)));
     lines.extend([
         ("engine:", config.engine.clone()),
         ("vram_threshold_gb:", gigabytes(config.vram_threshold_gb)),
@@ -121,7 +121,7 @@ pub fn format_status(config: &Config, path: &Path) -> String {
     let mut status = String::new();
     for (name, value) in lines {
         // Writing to a text can't fail.
-        let _ = writeln!(status, "{name:<20}{value}");
+        let _ = writeln!(status, "{name:<20}{}", value.replace(char::is_control, " "));
     }
     logging::scrub(status)
 }
@@ -374,9 +374,4 @@ fn log_services(config: &Config, engine: &dyn Engine) {
             "this version serves no real models yet: results are made up by the synthetic engine, for its own models only"
         );
     }
-}
-
-/// A text from elsewhere on one line of ours.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

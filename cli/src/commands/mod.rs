@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::StyledStr};
 
 use crate::{Error, config::ConfigFile, logging};
 
@@ -89,10 +89,31 @@ pub enum Command {
     Man(man::Man),
 }
 
+/// The command line, for parsing, help and the manual. Its texts end with the full stop that was taken off them on their
+/// way from the comments above.
+pub fn command() -> clap::Command {
+    fn sentence(text: Option<&StyledStr>) -> StyledStr {
+        let text = text.map(ToString::to_string).unwrap_or_default();
+        if text.is_empty() || text.ends_with('.') { text.into() } else { format!("{text}.").into() }
+    }
+    fn sentences(command: clap::Command) -> clap::Command {
+        let about = sentence(command.get_about());
+        command
+            .about(about)
+            .mut_args(|arg| {
+                let help = sentence(arg.get_help());
+                arg.help(help)
+            })
+            .mut_subcommands(sentences)
+    }
+    sentences(Cli::command())
+}
+
 /// Runs the program: reads `args`, does what they say, and gives the exit code (section 8).
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     logging::init();
-    let cli = match Cli::try_parse_from(args) {
+    let cli = command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match cli {
         Ok(cli) => cli,
         Err(usage) => {
             // Nobody may be there to read it, which changes nothing.
@@ -128,8 +149,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::InstallService => return Err(later::install_service()),
         Command::UninstallService => return Err(later::uninstall_service()),
         Command::Ui => return Err(later::ui()),
-        Command::Completions(completions) => completions.run(Cli::command(), out)?,
-        Command::Man(man) => man.run(Cli::command(), out)?,
+        Command::Completions(completions) => completions.run(command(), out)?,
+        Command::Man(man) => man.run(command(), out)?,
     }
     out.flush()?;
     Ok(())

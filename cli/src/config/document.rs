@@ -136,15 +136,15 @@ impl Document {
         Ok(Some(Place { key, value, parsed }))
     }
 
-    /// Where a new key at the top level can be written: behind the line of the last one, or else at the start.
+    /// Where a new key at the top level can be written: at the end of the file, or if there are tables, behind the last
+    /// key in front of them.
     fn end_of_root(&self) -> usize {
         let text = self.text();
-        let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        match last_value_end(self.root()) {
-            Some(end) => lines_of(text, end..end).end,
-            None if self.root().is_empty() => text.len(),
-            None => start,
+        if !self.root().iter().any(|(_, item)| has_header(item)) {
+            return text.len();
         }
+        let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        last_value_end(self.root()).map_or(start, |end| lines_of(text, end..end).end)
     }
 }
 
@@ -170,6 +170,15 @@ impl Place<'_> {
 /// The value as TOML writes it, without what may stand around it.
 fn repr(value: &Value) -> String {
     value.clone().decorated("", "").to_string()
+}
+
+/// Whether an item of the top level is written below a `[header]`, also one of a table inside it.
+fn has_header(item: &Item) -> bool {
+    match item {
+        Item::Table(table) if table.is_dotted() => table.iter().any(|(_, item)| has_header(item)),
+        Item::Table(_) | Item::ArrayOfTables(_) => true,
+        Item::None | Item::Value(_) => false,
+    }
 }
 
 /// The end of the last value that belongs to the top level itself, also where it is written as `a.b = 1`.

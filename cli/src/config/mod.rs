@@ -11,6 +11,8 @@ mod read;
 mod show;
 mod store;
 mod template;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::path::PathBuf;

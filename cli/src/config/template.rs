@@ -44,5 +44,5 @@ auto_start = true
 # auto_update_feed = "https://api.github.com/repos/webbertakken/studio-worker/releases"
 # auto_update_prerelease = false
 
-# What follows is written by the program: who this worker is. `studio-worker register --reset` removes it.
+# What follows was written by the program: who this worker is, which `studio-worker register --reset` forgets.
 "#;
