@@ -1,0 +1,342 @@
+//! A worker that runs, against a studio on a loopback port.
+
+use std::{fs, time::Duration};
+
+use serde_json::{Value, json};
+use studio_worker_core::conformance::{Session, TestStudio};
+
+use super::{Home, Running};
+
+const TOKEN: &str = "tok-7f3a9c5e";
+
+/// As 0.2 leaves it after its approval, and as 0.4 does.
+fn approved(studio: &TestStudio, more: &str) -> Home {
+    let base = studio.base();
+    Home::with(&format!(
+        "# mine\napi_base_url = \"{base}\"\nworker_id = \"w-1\"\nauth_token = \"{TOKEN}\"\n{more}"
+    ))
+}
+
+/// A worker with every log line there is.
+fn run(home: &Home) -> Running {
+    Running::start(home.program(&["run"]).env("RUST_LOG", "trace"))
+}
+
+/// Ends it as a service manager does.
+fn drain(worker: Running, session: &mut Session) -> String {
+    worker.signal("-TERM");
+    assert_eq!(session.closed().0, 1000);
+    let (status, log, out) = worker.ends();
+    assert_eq!((status.code(), out.as_str()), (Some(0), ""), "{log}");
+    assert!(!log.contains(TOKEN), "{log}");
+    log
+}
+
+#[test]
+fn a_worker_registers_and_stores_what_it_is_told() {
+    let studio = TestStudio::new();
+    let home = Home::with(&format!(
+        "# mine\napi_base_url = '{}'\nlabel = 'rig' # why\nfuture_key = 1\n",
+        studio.base()
+    ));
+    let worker = run(&home);
+    let mut asks = studio.request();
+    assert_eq!(asks.path, "/graphics/api/workers/register-request");
+    assert_eq!(asks.header("user-agent"), format!("studio-worker/{}", studio_worker::VERSION));
+    let asked = asks.json();
+    assert_eq!(asked["label"], "rig");
+    let capabilities = &asked["capabilities"];
+    assert_eq!(capabilities["agentVersion"], studio_worker::VERSION);
+    assert_eq!(
+        (&capabilities["engine"], &capabilities["modelEngines"]),
+        (&json!("multi"), &json!(["synthetic"]))
+    );
+    assert_eq!((&capabilities["vramThresholdGb"], &capabilities["autoEnabled"]), (&json!(12), &json!(true)));
+    assert_ne!(capabilities["machineName"], "");
+    let install_id = asked["installId"].as_str().unwrap();
+    assert!(home.text().contains(&format!("install_id = \"{install_id}\"")), "stored before it is sent");
+    asks.answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
+    let polls = studio.request();
+    assert!(home.prints(&["status"]).contains("pending operator approval (request rr-1)"));
+    let secret = polls.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
+    polls.answer_json(200, &json!({ "status": "approved", "workerId": "w-1", "authToken": TOKEN }));
+    let mut session = studio.session();
+    assert!(home.prints(&["status"]).contains("registration:       approved as w-1\n"));
+    let log = drain(worker, &mut session);
+    assert!(!log.contains(&secret), "{log}");
+    let text = home.text();
+    assert!(text.starts_with("# mine\n") && text.contains("label = 'rig' # why\nfuture_key = 1\n"), "{text}");
+    assert!(text.contains(&format!("auth_token = \"{TOKEN}\"")), "{text}");
+    assert!(!text.contains(&secret), "forgotten with the first welcome: {text}");
+}
+
+#[test]
+fn what_the_published_programs_left_serves_without_registering_anew() {
+    let generations = [
+        "vram_threshold_gb = 12.0\nauto_start = true\nauto_enabled = true\nengine = \"synthetic\"\nengines = []\n",
+        "vram_threshold_gb = 12.0\nmemory_max_gb = 32\nauto_start = true\nmodels_root = \"/root/models\"\n",
+    ];
+    for (generation, engine) in generations.into_iter().zip(["synthetic", "multi"]) {
+        let studio = TestStudio::new();
+        let home = approved(&studio, generation);
+        let worker = run(&home);
+        let upgrading = studio.upgrade();
+        assert_eq!(upgrading.0.header("authorization"), format!("Bearer {TOKEN}"));
+        let mut session = upgrading.accept().welcome();
+        assert_eq!(session.heartbeats[0]["capabilities"]["engine"], engine);
+        session.offer("j-1", "llm", "hello");
+        session.expect("accept", "j-1");
+        let done = session.expect("completeJson", "j-1");
+        assert_eq!(
+            (&done["result"]["object"], &done["prompt"]),
+            (&json!("chat.completion"), &json!("hello"))
+        );
+        session.send(&json!({ "type": "completeAck", "jobId": "j-1" }));
+        drain(worker, &mut session);
+        assert!(!studio.has_request());
+        assert!(home.text().ends_with(generation), "nothing was stored: {}", home.text());
+    }
+}
+
+/// Heartbeats until one says what is waited for.
+fn heartbeat_with(session: &mut Session, key: &str, wanted: &Value) {
+    // A changed file reaches a worker within a heartbeat; some more of them, for slow machines.
+    for _ in 0..6 {
+        if session.heartbeat()[key] == *wanted {
+            return;
+        }
+    }
+    panic!("no heartbeat says {key} = {wanted}");
+}
+
+#[test]
+fn a_changed_file_reaches_a_running_worker() {
+    let studio = TestStudio::new();
+    let home = approved(&studio, "vram_threshold_gb = 12\nlabel = 'a'\n");
+    let mut worker = run(&home);
+    let mut session = studio.session();
+    home.prints(&["set-threshold", "8.5"]);
+    heartbeat_with(&mut session, "vramThresholdGb", &json!(8.5));
+    home.prints(&["disable"]);
+    heartbeat_with(&mut session, "autoEnabled", &json!(false));
+
+    // A broken edit is said, and what counted before goes on to count.
+    let good = home.text();
+    fs::write(home.config(), good.replace("8.5", "lots")).unwrap();
+    let line = worker.logs("can't be used");
+    assert!(
+        line.contains("WARN") && line.contains("line ") && line.contains("key `vram_threshold_gb`"),
+        "{line}"
+    );
+    fs::write(home.config(), good.replace("label = 'a'", "engine = 'gradio'")).unwrap();
+    worker.logs("gradio");
+    let beat = session.heartbeat();
+    assert_eq!((&beat["vramThresholdGb"], &beat["engine"]), (&json!(8.5), &json!("multi")));
+    fs::write(home.config(), good.replace("auto_enabled = false", "supported_models_override = ['mine']"))
+        .unwrap();
+    heartbeat_with(
+        &mut session,
+        "supportedModelsPerKind",
+        &json!({
+            "audio_stt": ["mine", "synthetic", "synthetic-stt"],
+            "audio_tts": ["mine", "synthetic", "synthetic-tts"],
+            "image": ["mine", "synthetic", "synthetic-image"],
+            "llm": ["mine", "synthetic", "synthetic-llm"],
+            "mesh": ["mine", "synthetic", "synthetic-mesh"],
+            "video": ["mine", "synthetic", "synthetic-video"],
+        }),
+    );
+    // What the program says reaches the studio, too, once.
+    while !session.logs.iter().any(|line| line["message"].as_str().unwrap().contains("gradio")) {
+        session.take();
+    }
+    let log = drain(worker, &mut session);
+    let said = log.lines().filter(|line| line.contains(" WARN ") && line.contains("gradio")).count();
+    assert_eq!(said, 1, "{log}");
+    assert!(session.logs.iter().all(|line| !line["message"].as_str().unwrap().contains(TOKEN)));
+}
+
+#[test]
+fn another_address_is_taken_over_while_running() {
+    let (studio, other) = (TestStudio::new(), TestStudio::new());
+    let home = approved(&studio, "");
+    let worker = run(&home);
+    let mut session = studio.session();
+    home.prints(&["register", "--api-base-url", &other.base()]);
+    assert_eq!(session.closed().0, 1000);
+    let mut session = other.session();
+    drain(worker, &mut session);
+}
+
+#[test]
+fn a_second_run_names_the_first() {
+    let studio = TestStudio::new();
+    let home = approved(&studio, "");
+    let worker = run(&home);
+    let mut session = studio.session();
+    let pid = worker.child.id();
+    let error = home.fails(&["run"]);
+    assert!(error.contains(&format!("another studio-worker (process {pid}) runs with ")), "{error}");
+    let status: Value = serde_json::from_str(&home.prints(&["status", "--json"])).unwrap();
+    assert_eq!(status["runningPid"], pid);
+    drain(worker, &mut session);
+    let status: Value = serde_json::from_str(&home.prints(&["status", "--json"])).unwrap();
+    assert_eq!(status["runningPid"], Value::Null);
+    // Nor does one that was killed keep the next one from running.
+    let killed = run(&home);
+    let session = studio.session();
+    drop((killed, session));
+    let worker = run(&home);
+    let mut session = studio.session();
+    drain(worker, &mut session);
+}
+
+#[test]
+fn a_worker_whose_directory_cannot_be_written_serves_and_is_still_the_only_one() {
+    let studio = TestStudio::new();
+    let home = approved(&studio, "");
+    for lock in [".config.toml.run", ".config.toml.lock"] {
+        fs::create_dir(home.dir.path().join(lock)).unwrap();
+    }
+    let worker = run(&home);
+    let mut session = studio.session();
+    assert!(home.fails(&["run"]).contains("another studio-worker runs with "));
+    drain(worker, &mut session);
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_and_the_job() {
+    let studio = TestStudio::new();
+    let home = approved(&studio, "");
+    let mut worker = run(&home);
+    let mut session = studio.session();
+    // A film that takes longer to make than this test.
+    session.send(&json!({ "type": "offer", "claim": {
+        "jobId": "j-1", "gameId": "g", "assetName": "a", "model": "synthetic", "vramGbEstimate": 2,
+        "task": { "kind": "video", "prompt": "p", "seconds": 60, "width": 1024, "height": 1024 },
+    }}));
+    session.expect("accept", "j-1");
+    worker.signal("-INT");
+    worker.logs("draining");
+    worker.signal("-INT");
+    let failed = session.expect("fail", "j-1");
+    assert_eq!(failed["retryable"], true);
+    session.send(&json!({ "type": "failAck", "jobId": "j-1" }));
+    assert_eq!(session.closed().0, 1000);
+    let (status, log, _) = worker.ends();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_signal_ends_a_worker_that_waits_for_its_approval() {
+    let studio = TestStudio::new();
+    let home = Home::with(&format!("api_base_url = '{}'\n", studio.base()));
+    let worker = run(&home);
+    studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
+    worker.signal("-TERM");
+    let (status, log, _) = worker.ends();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(home.text().contains("registration_secret"), "what is pending stays");
+}
+
+/// How a worker ends that can't go on: its code, and the one line that is no log line.
+fn ends_with(worker: Running) -> String {
+    let (status, log, _) = worker.ends();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("error: "), "{log}");
+    assert_eq!(log.lines().filter(|line| line.starts_with("error: ")).count(), 1);
+    assert!(!log.contains(TOKEN), "{log}");
+    last.to_owned()
+}
+
+#[test]
+fn a_refused_token_ends_the_program_with_what_to_do() {
+    let studio = TestStudio::new();
+    let home = approved(&studio, "");
+    let worker = run(&home);
+    studio.upgrade().refuse(401, &format!("token {TOKEN} is wrong"));
+    let line = ends_with(worker);
+    assert!(line.contains("refused") && line.contains("register --reset"), "{line}");
+    assert!(home.text().contains(TOKEN), "nothing that was stored is lost");
+}
+
+#[test]
+fn a_rejected_registration_ends_the_program_and_is_remembered() {
+    let studio = TestStudio::new();
+    let home = Home::with(&format!("api_base_url = '{}'\n", studio.base()));
+    let worker = run(&home);
+    studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
+    studio.request().answer_json(200, &json!({ "status": "rejected", "reason": "not you" }));
+    assert!(ends_with(worker).contains("(not you)"));
+    assert!(home.prints(&["status"]).contains("registration:       rejected (not you)\n"));
+    assert!(ends_with(run(&home)).contains("register --reset"), "a restart does not ask again");
+    assert!(!studio.has_request());
+}
+
+#[test]
+fn a_studio_that_cannot_be_reached_ends_the_program_when_it_was_told_to() {
+    // A port that nobody listens on.
+    let base = TestStudio::new().base();
+    let home = Home::with(&format!(
+        "api_base_url = '{base}'\nworker_id = 'w-1'\nauth_token = '{TOKEN}'\nws_reconnect_attempts = 1\n"
+    ));
+    assert!(ends_with(run(&home)).contains("could not be reached"));
+}
+
+#[test]
+fn an_engine_that_is_not_served_ends_the_program() {
+    for (engine, name) in [
+        ("engine = 'gradio'", "gradio"),
+        ("engine = 'llama'", "llama"),
+        ("engine = 'multi'\nengines = ['synthetic', 'whisper']", "whisper"),
+    ] {
+        let studio = TestStudio::new();
+        let home = approved(&studio, engine);
+        let error = home.fails(&["run"]);
+        assert!(error.contains(&format!("can't serve the engine \"{name}\"")), "{error}");
+        assert!(error.contains("config.toml") && error.contains("key `engine"), "{error}");
+        assert!(home.prints(&["status"]).contains("engine:"), "what is set can still be seen");
+    }
+}
+
+#[test]
+fn a_studio_that_nobody_chose_is_named_before_it_is_told_anything() {
+    let home = Home::with("label = 'x'\n");
+    // Nothing is reached from here: no name is looked up, since there is no such proxy.
+    let mut worker = Running::start(home.program(&["run"]).env("https_proxy", "http://127.0.0.1:9"));
+    let line = worker.logs("host name");
+    assert!(line.contains("https://studio.minis.gg") && line.contains("user name"), "{line}");
+    assert!(line.contains("register --api-base-url"), "{line}");
+    assert!(worker.log.iter().all(|line| !line.contains("asking")), "said before anything is sent");
+    worker.signal("-KILL");
+    worker.ends();
+
+    let studio = TestStudio::new();
+    let home = approved(&studio, "");
+    let worker = run(&home);
+    let mut session = studio.session();
+    let log = drain(worker, &mut session);
+    assert!(!log.contains("are now told"), "this one was chosen: {log}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_idle_worker_is_small() {
+    let studio = TestStudio::new();
+    let home = approved(&studio, "");
+    let worker = Running::start(&mut home.program(&["run"]));
+    let mut session = studio.session();
+    // Long enough that the watcher has looked and threads that were needed at the start have ended.
+    let mut threads = usize::MAX;
+    for _ in 0..4 {
+        session.heartbeat();
+        threads = fs::read_dir(format!("/proc/{}/task", worker.child.id())).unwrap().count();
+        if threads <= 5 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(threads <= 5, "{threads} threads");
+    drain(worker, &mut session);
+}
