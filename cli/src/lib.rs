@@ -8,6 +8,7 @@
 //! | [`lock`] | one worker for each configuration |
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
+//! | `studio` (feature) | the local studio's server |
 
 pub mod commands;
 pub mod config;
@@ -18,6 +19,8 @@ pub mod logging;
 pub mod machine;
 pub mod runtime;
 pub mod signals;
+#[cfg(feature = "studio")]
+pub mod studio;
 
 pub use commands::main;
 pub use error::Error;

@@ -6,6 +6,8 @@ mod man;
 mod run;
 mod settings;
 mod status;
+#[cfg(feature = "studio")]
+mod studio;
 
 use std::{
     ffi::OsString,
@@ -49,6 +51,10 @@ pub enum Command {
     /// third one ends the program whatever it does.
     #[command(after_help = "Example:\n  studio-worker run")]
     Run,
+    /// Serve a studio of your own: it registers workers, queues jobs, and keeps their results.
+    #[cfg(feature = "studio")]
+    #[command(after_help = studio::EXAMPLES)]
+    Studio(studio::Studio),
     /// Store what the next registration is to say, without using the network.
     #[command(
         after_help = "Example:\n  studio-worker register --api-base-url https://studio.example --label 'my machine'"
@@ -139,6 +145,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     let file = || ConfigFile::locate(cli.config.as_deref());
     match cli.command {
         Command::Run => run::run(&file()?)?,
+        #[cfg(feature = "studio")]
+        Command::Studio(studio) => studio.run(out)?,
         Command::Register(register) => register.run(&file()?, out)?,
         Command::Status(status) => status.run(&file()?, out)?,
         Command::Config => settings::show(&file()?, out)?,

@@ -113,7 +113,7 @@ impl core::fmt::Display for ApiBase {
 
 /// `text` percent-encoded as one path segment. `.` and `..` are encoded too, since a path with them in it is
 /// shortened on the way.
-fn segment(text: &str) -> String {
+pub fn segment(text: &str) -> String {
     match text {
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),

@@ -1,0 +1,27 @@
+//! The local studio: the server around core's studio machine.
+//!
+//! Nothing in here decides about workers and jobs: that is the machine's, which lives on the [`desk`] together
+//! with the database. Around it are the routes that workers use ([`protocol`], [`session`], [`upload`]), the
+//! HTTP API and page for people ([`api`], [`results`], [`routes`]), and who may use them ([`guard`]).
+
+mod api;
+mod data;
+mod desk;
+mod guard;
+mod problem;
+mod protocol;
+mod respond;
+mod results;
+mod routes;
+mod server;
+mod session;
+mod store;
+mod upload;
+
+pub use data::{DataError, default_data_dir};
+pub use desk::NotStored;
+pub use server::{Config, RunError, Server, StartError};
+pub use store::StoreError;
+
+/// The target of the studio's log lines.
+pub const LOG_TARGET: &str = "studio_worker::studio";
