@@ -1,4 +1,4 @@
-//! Log lines: to stderr by env_logger, and to the studio while a worker runs. Credentials are taken out of every line
+//! Log lines: to stderr by `env_logger`, and to the studio while a worker runs. Credentials are taken out of every line
 //! on its way.
 
 use std::{

@@ -44,6 +44,6 @@ impl Shutdown {
         self.last.store(true, Ordering::SeqCst);
         handle.stop();
         // Kept, since without them the next signal would find its usual meaning again.
-        futures::future::pending().await
+        futures::future::pending::<()>().await;
     }
 }

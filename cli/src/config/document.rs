@@ -45,7 +45,7 @@ impl Syntax {
 
     fn new(text: &str, error: &TomlError) -> Self {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = line_at(text, at);
+        let line = line_of(text.as_bytes(), at);
         // Only names that we know: anything else on a broken line could be a piece of a credential.
         let words = text.lines().nth(line - 1).unwrap_or_default();
         let word = words.trim_start().split(|c: char| c == '=' || c.is_whitespace()).next();
@@ -72,7 +72,7 @@ impl Document {
     /// The line that `key` is on, from 1.
     pub(super) fn line_of(&self, key: &str) -> usize {
         let span = self.root().get_key_value(key).and_then(|(key, item)| key.span().or_else(|| item.span()));
-        line_at(self.text(), span.map_or(0, |span| span.start))
+        line_of(self.text().as_bytes(), span.map_or(0, |span| span.start))
     }
 
     /// The text with `edits` merged in; the key that could not be.
@@ -82,13 +82,13 @@ impl Document {
         let mut added = String::new();
         let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
         for Edit { key, value } in edits {
-            let place = self.place(key).map_err(|_| *key)?;
+            let place = self.place(key).map_err(|NotOneValue| *key)?;
             match (place, value) {
                 (Some(place), Some(value)) if !place.says(value) => pieces.push((place.value, repr(value))),
                 (Some(place), None) => {
-                    pieces.push((lines_of(text, place.key.start..place.value.end), String::new()))
+                    pieces.push((lines_of(text, place.key.start..place.value.end), String::new()));
                 }
-                (None, Some(value)) => added += &format!("{key} = {}{newline}", repr(value)),
+                (None, Some(value)) => added.extend([key, " = ", &repr(value), newline]),
                 _ => {}
             }
         }
@@ -129,10 +129,10 @@ impl Document {
     }
 
     /// Where `key` and its value are written; an error when it isn't one plain value.
-    fn place(&self, key: &str) -> Result<Option<Place<'_>>, ()> {
+    fn place(&self, key: &str) -> Result<Option<Place<'_>>, NotOneValue> {
         let Some((key, item)) = self.root().get_key_value(key) else { return Ok(None) };
-        let Item::Value(parsed) = item else { return Err(()) };
-        let (Some(key), Some(value)) = (key.span(), parsed.span()) else { return Err(()) };
+        let Item::Value(parsed) = item else { return Err(NotOneValue) };
+        let (Some(key), Some(value)) = (key.span(), parsed.span()) else { return Err(NotOneValue) };
         Ok(Some(Place { key, value, parsed }))
     }
 
@@ -147,6 +147,9 @@ impl Document {
         last_value_end(self.root()).map_or(start, |end| lines_of(text, end..end).end)
     }
 }
+
+/// A table, or a list of tables, where one value was expected.
+struct NotOneValue;
 
 /// Where a key is written.
 struct Place<'a> {
@@ -200,6 +203,7 @@ fn lines_of(text: &str, range: Range<usize>) -> Range<usize> {
     start..end
 }
 
-fn line_at(text: &str, at: usize) -> usize {
-    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+/// The line, from 1, that the byte at `at` is on.
+pub(super) fn line_of(text: &[u8], at: usize) -> usize {
+    text[..at.min(text.len())].split(|byte| *byte == b'\n').count()
 }

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::{
     Config, ConfigError,
-    document::{Document, Edit},
+    document::{Document, Edit, line_of},
     template::TEMPLATE,
 };
 use crate::lock;
@@ -93,19 +93,15 @@ impl ConfigFile {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(not_a_file("it is larger than 1 MiB"));
         }
-        let line_of = |at: usize| 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(damaged(1, "the file is empty"));
         }
         if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-            return Err(damaged(line_of(at), "there are NUL bytes, as after a crash"));
+            return Err(damaged(line_of(&bytes, at), "there are NUL bytes, as after a crash"));
         }
         String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            damaged(
-                1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count(),
-                "it is not UTF-8 text",
-            )
+            let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
+            damaged(line, "it is not UTF-8 text")
         })
     }
 

@@ -166,13 +166,10 @@ fn register_reset_forgets_who_this_worker_is_and_nothing_else() {
     ));
     let said = home.prints(&["register"]);
     assert!(said.contains("stays registered as w-1") && said.contains("--reset"), "{said}");
-    let kept: String = APPROVED
-        .lines()
-        .filter(|line| {
-            !["worker_id", "auth_token", "registration_secret"].iter().any(|key| line.starts_with(key))
-        })
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let forgotten = ["worker_id", "auth_token", "registration_secret"];
+    let kept =
+        APPROVED.split_inclusive('\n').filter(|line| !forgotten.iter().any(|key| line.starts_with(key)));
+    let kept: String = kept.collect();
     assert!(home.prints(&["register", "--reset"]).contains("http://127.0.0.1:9"));
     assert_eq!(home.text(), kept);
 }

@@ -124,7 +124,9 @@ impl Running {
                         return line;
                     }
                 }
-                Err(_) => panic!("`{text}` is not logged, but:\n{}", self.log.join("\n")),
+                Err(mpsc::RecvTimeoutError::Timeout | mpsc::RecvTimeoutError::Disconnected) => {
+                    panic!("`{text}` is not logged")
+                }
             }
         }
     }
@@ -150,5 +152,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            self.log.extend(self.lines.iter());
+            eprintln!("the program said:\n{}", self.log.join("\n"));
+        }
     }
 }

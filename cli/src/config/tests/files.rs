@@ -81,19 +81,21 @@ fn an_edit_that_would_break_it_changes_nothing() {
     assert_eq!(place.text(), "vram_threshold_gb = 4\n");
 }
 
+/// Keys whose values are texts.
+const KEYS: [&str; 8] = [
+    "label",
+    "worker_id",
+    "auth_token",
+    "install_id",
+    "models_root",
+    "registration_secret",
+    "registration_request_id",
+    "gradio_endpoint_url",
+];
+
 #[test]
 fn changes_made_at_the_same_time_all_last() {
     let place = Place::with("# mine\n[t]\nx = 1\n");
-    const KEYS: [&str; 8] = [
-        "label",
-        "worker_id",
-        "auth_token",
-        "install_id",
-        "models_root",
-        "registration_secret",
-        "registration_request_id",
-        "gradio_endpoint_url",
-    ];
     thread::scope(|scope| {
         for key in KEYS {
             let file = &place.file;

@@ -16,7 +16,7 @@ fn looks(watcher: &mut Watcher) -> Vec<String> {
             Seen::Nothing => {}
             Seen::Mended => seen.push("mended".into()),
             Seen::Changed(config) => {
-                seen.push(format!("label {:?}", config.label.as_deref().unwrap_or_default()))
+                seen.push(format!("label {:?}", config.label.as_deref().unwrap_or_default()));
             }
             Seen::Broken(error) => seen.push(error.to_string().replace(&*error_path(&error), "FILE")),
         }
