@@ -67,7 +67,7 @@ pub struct JobRecord {
     pub state: JobState,
     /// Attempts that have ended without a result.
     pub attempts: u32,
-    /// Who has it, had it last, or made its result.
+    /// Who accepted it last, or made its result.
     pub worker_id: Option<String>,
     /// Workers that said that they can't serve it: it is not offered to them again.
     pub refused_by: BTreeSet<String>,

@@ -1,0 +1,9 @@
+//! How a studio behaves, rule by rule.
+
+mod deliveries;
+mod jobs;
+mod offers;
+mod registration;
+mod restart;
+mod rig;
+mod sessions;
