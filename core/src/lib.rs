@@ -18,6 +18,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "drive")]
 pub mod drive;
 pub mod engine;

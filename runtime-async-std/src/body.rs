@@ -130,7 +130,8 @@ impl AsyncBufRead for Body {
                 Part::Payload => match &mut body.payload {
                     Source::Memory(bytes) => (bytes.len(), Part::Tail),
                     Source::File(pages) => {
-                        if body.taken == pages.page.len() {
+                        // While a page is read there is none, and `taken` is still that of the last one.
+                        if body.taken >= pages.page.len() {
                             ready!(pages.poll_page(cx))?;
                             body.taken = 0;
                         }
@@ -176,5 +177,51 @@ impl AsyncRead for Body {
         buffer[..amount].copy_from_slice(&bytes[..amount]);
         self.consume(amount);
         Poll::Ready(Ok(amount))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{AsyncReadExt as _, executor::block_on};
+    use studio_worker_core::engine::SpilledFile;
+
+    use super::*;
+
+    fn read(payload: Payload) -> io::Result<Vec<u8>> {
+        let envelope =
+            Envelope { content_type: String::new(), head: b"head".to_vec(), tail: b"tail".to_vec() };
+        let mut body = Body::open(envelope, payload, Progress::default(), Threads::default())?;
+        let mut bytes = Vec::new();
+        block_on(body.read_to_end(&mut bytes))?;
+        assert_eq!(body.progress.bytes(), bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    fn wanted(payload: &[u8]) -> Vec<u8> {
+        [b"head", payload, b"tail"].concat()
+    }
+
+    #[test]
+    fn memory_and_files_of_any_length_are_read_whole() {
+        let page = usize::try_from(FILE_BUFFER).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result");
+        for length in [0, 1, page - 1, page, page + 1, 3 * page] {
+            let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            std::fs::write(&path, &bytes).unwrap();
+            let file = SpilledFile { path: path.to_str().unwrap().into(), bytes: length as u64 };
+            assert!(read(Payload::File(file)).unwrap() == wanted(&bytes), "a file of {length}");
+            assert!(read(bytes.clone().into()).unwrap() == wanted(&bytes), "memory of {length}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_its_length_does_not_change_what_was_announced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result");
+        std::fs::write(&path, b"12345").unwrap();
+        let file = |bytes| Payload::File(SpilledFile { path: path.to_str().unwrap().into(), bytes });
+        assert_eq!(read(file(3)).unwrap(), wanted(b"123"));
+        assert_eq!(read(file(9)).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

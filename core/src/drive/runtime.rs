@@ -149,10 +149,10 @@ pub enum SocketError {
 
 /// Where an upload says how far it is. Cheap to clone and to call: for every buffer that leaves, from any
 /// thread.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Moved>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Moved {
     bytes: AtomicU64,
     /// Whether the loop was told since it last looked.
@@ -162,7 +162,12 @@ struct Moved {
 
 impl Progress {
     pub(super) fn new(bell: Arc<Bell>) -> Self {
-        Self(Arc::new(Moved { bytes: AtomicU64::new(0), told: AtomicBool::new(false), bell }))
+        Self(Arc::new(Moved { bell, ..Moved::default() }))
+    }
+
+    /// How many bytes have left so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     /// `bytes` more of the body have left.
