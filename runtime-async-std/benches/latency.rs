@@ -1,0 +1,133 @@
+//! How long a studio waits for a worker: from an offer to its accept, and to its JSON result, over loopback,
+//! beside a bare echo of the same frames on the same sockets in the same run.
+//!
+//! `cargo bench -p studio-worker-async-std`. Target: medians of at most twice the echo's, with an engine that
+//! answers at once. The studio is a blocking socket on a thread of its own in all three.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program that measures, and stops where it can't"
+)]
+
+use std::{
+    env,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use studio_worker_async_std::{AsyncStd, MemoryStore, Runtime as _, block_on, start};
+use studio_worker_core::{
+    conformance::{Running, Session, TestEngine, TestStudio, options, registered},
+    drive::{Connect, Outgoing, Received},
+};
+
+fn main() {
+    // Without `--bench`, as `cargo test --benches` calls it, a few rounds show that it works.
+    let rounds = if env::args().any(|arg| arg == "--bench") { 5_000 } else { 50 };
+    // Alternating slices, so that what else the machine does hits all alike.
+    let slices = 10;
+    let (mut worker, mut echo) = (Worker::new(), Echo::new());
+    let (mut accepts, mut results, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
+    worker.rounds(rounds / slices, &mut Vec::new(), &mut Vec::new());
+    echo.rounds(rounds / slices, &mut Vec::new());
+    for _ in 0..slices {
+        echo.rounds(rounds / slices, &mut echoes);
+        worker.rounds(rounds / slices, &mut accepts, &mut results);
+    }
+    println!("{rounds} rounds each               median       p99");
+    let base = report("echo of the offer", echoes, None);
+    report("offer to accept", accepts, Some(base));
+    report("offer to JSON result", results, Some(base));
+}
+
+fn report(what: &str, mut times: Vec<Duration>, base: Option<Duration>) -> Duration {
+    times.sort_unstable();
+    let median = times[times.len() / 2];
+    let p99 = times[times.len() * 99 / 100];
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let ratio = base.map(|base| format!("   {:.2} times the echo", micros(median) / micros(base)));
+    println!("{what:<24} {:>8.1} µs {:>8.1} µs{}", micros(median), micros(p99), ratio.unwrap_or_default());
+    median
+}
+
+/// The worker as it is, with an engine that answers at once.
+struct Worker {
+    session: Session,
+    jobs: usize,
+    _running: Running,
+    _studio: TestStudio,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let studio = TestStudio::new();
+        let options = options(&studio.base(), registered());
+        let (handle, driving) = start(options, TestEngine::new(), Arc::new(MemoryStore::new())).unwrap();
+        let running = Running::new(handle, || block_on(driving));
+        Self { session: studio.session(), jobs: 0, _running: running, _studio: studio }
+    }
+
+    fn rounds(&mut self, rounds: usize, accepts: &mut Vec<Duration>, results: &mut Vec<Duration>) {
+        for _ in 0..rounds {
+            self.jobs += 1;
+            let job = format!("job-{}", self.jobs);
+            let offer = offer(&job);
+            let began = Instant::now();
+            self.session.send(&offer);
+            self.session.expect("accept", &job);
+            accepts.push(began.elapsed());
+            self.session.expect("completeJson", &job);
+            results.push(began.elapsed());
+            self.session.send(&json!({ "type": "completeAck", "jobId": job }));
+        }
+    }
+}
+
+/// The worker's socket, and nothing behind it.
+struct Echo {
+    session: Session,
+    _studio: TestStudio,
+}
+
+impl Echo {
+    fn new() -> Self {
+        let studio = TestStudio::new();
+        let connect = Connect {
+            url: studio.base().replace("http://", "ws://"),
+            bearer: "tok".into(),
+            user_agent: "studio-worker/bench".into(),
+        };
+        thread::spawn(move || {
+            block_on(async {
+                let Ok(mut socket) = AsyncStd::new().connect(connect).await else { panic!("no session") };
+                while let Some(Ok(received)) = socket.next().await {
+                    if let Received::Text(text) = received {
+                        socket.send(Outgoing::Text(text)).await.unwrap();
+                    }
+                }
+            });
+        });
+        Self { session: studio.upgrade().accept(), _studio: studio }
+    }
+
+    fn rounds(&mut self, rounds: usize, echoes: &mut Vec<Duration>) {
+        for round in 0..rounds {
+            let offer = offer(&format!("job-{round}"));
+            let began = Instant::now();
+            self.session.send(&offer);
+            self.session.text();
+            echoes.push(began.elapsed());
+        }
+    }
+}
+
+fn offer(job: &str) -> Value {
+    json!({ "type": "offer", "claim": {
+        "jobId": job, "gameId": "g", "assetName": "a", "model": "synthetic", "vramGbEstimate": 2,
+        "task": { "kind": "llm", "messages": [{ "role": "user", "content": "hello" }] },
+    }})
+}
