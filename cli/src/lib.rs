@@ -8,10 +8,12 @@
 //! | [`lock`] | one worker for each configuration |
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
-//! | `studio` (feature) | the local studio's server |
+//! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
 pub mod commands;
 pub mod config;
+#[cfg(feature = "studio")]
+pub mod demo;
 pub mod engines;
 mod error;
 pub mod lock;

@@ -77,6 +77,11 @@ impl Wall {
         alloc::format!("{stamp:.3}")
     }
 
+    /// Reads RFC 3339, as [`Wall::to_rfc3339`] writes it; what is below a millisecond is cut off.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|stamp| Self(stamp.as_millisecond()))
+    }
+
     /// Reads an HTTP date (`Wed, 25 Nov 2026 07:00:00 GMT`).
     pub fn parse_http_date(text: &str) -> Option<Self> {
         jiff::fmt::rfc2822::DateTimeParser::new()
@@ -115,6 +120,15 @@ mod tests {
         assert_eq!(Wall::from_millis(1_764_054_000_005).to_rfc3339(), "2025-11-25T07:00:00.005Z");
         assert_eq!(Wall::from_millis(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(&Wall::from_millis(i64::MAX).to_rfc3339()[..4], "9999");
+    }
+
+    #[test]
+    fn a_stamp_is_read_back() {
+        let wall = Wall::from_millis(1_764_054_000_005);
+        assert_eq!(Wall::parse_rfc3339(&wall.to_rfc3339()), Some(wall));
+        for garbage in ["", "soon", "2025-11-25", "2025-11-25T07:00:00"] {
+            assert_eq!(Wall::parse_rfc3339(garbage), None, "{garbage}");
+        }
     }
 
     #[test]

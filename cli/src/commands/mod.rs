@@ -1,6 +1,8 @@
 //! The command line: one file for each subcommand that does more than call [`runtime`](crate::runtime).
 
 mod completions;
+#[cfg(feature = "studio")]
+mod demo;
 mod later;
 mod man;
 mod run;
@@ -51,6 +53,10 @@ pub enum Command {
     /// third one ends the program whatever it does.
     #[command(after_help = "Example:\n  studio-worker run")]
     Run,
+    /// Show everything at once: a studio and a worker on this machine, one job of each kind, and the results as files.
+    #[cfg(feature = "studio")]
+    #[command(after_help = "Example:\n  studio-worker demo --out ./demo")]
+    Demo(demo::Demo),
     /// Serve a studio of your own: it registers workers, queues jobs, and keeps their results.
     #[cfg(feature = "studio")]
     #[command(after_help = studio::EXAMPLES)]
@@ -145,6 +151,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     let file = || ConfigFile::locate(cli.config.as_deref());
     match cli.command {
         Command::Run => run::run(&file()?)?,
+        #[cfg(feature = "studio")]
+        Command::Demo(demo) => demo.run(out)?,
         #[cfg(feature = "studio")]
         Command::Studio(studio) => studio.run(out)?,
         Command::Register(register) => register.run(&file()?, out)?,

@@ -5,6 +5,7 @@
 //! HTTP API and page for people ([`api`], [`results`], [`routes`]), and who may use them ([`guard`]).
 
 mod api;
+mod client;
 mod data;
 mod desk;
 mod guard;
@@ -18,8 +19,10 @@ mod session;
 mod store;
 mod upload;
 
+pub use client::{Client, ClientError};
 pub use data::{DataError, default_data_dir};
 pub use desk::NotStored;
+pub(crate) use routes::VIEWER;
 pub use server::{Config, RunError, Server, StartError};
 pub use store::StoreError;
 

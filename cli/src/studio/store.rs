@@ -12,6 +12,8 @@ use studio_worker_core::{
     wire::{LogEntry, LogLevel, TaskKind},
 };
 
+use super::data::private;
+
 /// Each script brings the schema from the version that is its index to the next.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE jobs (
@@ -124,6 +126,9 @@ pub(crate) struct LogRow {
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        // The database and the files that SQLite puts beside it are for nobody else to read. What can't be opened
+        // here says so below.
+        drop(private(std::fs::OpenOptions::new().write(true).create(true)).open(path));
         let mut connection = Connection::open(path).map_err(failed)?;
         // Somebody may look at the database with a tool of their own.
         connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;

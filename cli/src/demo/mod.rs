@@ -1,0 +1,326 @@
+//! `demo`: a studio and a worker in this process, one job of each kind, and what came of it as files.
+//!
+//! Nothing in here is a short cut: the worker registers over HTTP, is approved by the HTTP API as a person would do
+//! it, holds its session over a WebSocket, and delivers as any worker does. Only the configuration and the studio's
+//! data lie in a temporary directory, which is gone in the end.
+
+mod page;
+mod programme;
+mod progress;
+mod stage;
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use studio_worker_core::{time::Wall, wire::address::segment};
+
+use crate::studio::{Client, ClientError, StartError};
+use programme::{Piece, programme};
+use progress::Progress;
+use stage::Stage;
+
+/// How long the whole may take before it is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two looks at the jobs.
+const LOOK: Duration = Duration::from_millis(40);
+
+/// Why there is no demo, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The folder for the results can't be used.
+    #[error("the folder {} can't be used: {source}", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is something in it.
+    #[error("the folder {} is not empty: name a new one with --out", .0.display())]
+    NotEmpty(PathBuf),
+    /// The studio did not start.
+    #[error("the demo's studio did not start: {0}")]
+    Studio(#[from] StartError),
+    /// The worker did not start.
+    #[error("the demo's worker did not start: {0}")]
+    Worker(String),
+    /// The worker ended too early.
+    #[error("the demo's worker ended: {0}")]
+    WorkerEnded(String),
+    /// The studio was asked for something and did not do it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// An answer of the studio lacks something.
+    #[error("the studio's answer lacks {0}")]
+    Lacks(&'static str),
+    /// A job was not delivered.
+    #[error("the {kind} job was not delivered: {reason}")]
+    NotDelivered {
+        /// Which.
+        kind: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// It took too long.
+    #[error("{0} within {seconds} s", seconds = PATIENCE.as_secs())]
+    TooSlow(&'static str),
+    /// A signal came.
+    #[error("the demo was interrupted")]
+    Interrupted,
+    /// A result or the page could not be written, or nothing could be said.
+    #[error("the demo can't write: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What was delivered for one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The job's kind.
+    pub kind: &'static str,
+    /// Its model.
+    pub model: String,
+    /// From its accept to its delivery.
+    pub took: Duration,
+    /// The size of the result.
+    pub bytes: u64,
+    /// Where it is.
+    pub file: PathBuf,
+    /// What it was made from.
+    prompt: String,
+}
+
+/// Plays the demo: results go to `folder`, or to a new one under the current folder; what happens is said on `out`,
+/// and as a progress bar on stderr when that is a terminal.
+pub fn play(folder: Option<PathBuf>, out: &mut dyn Write) -> Result<Vec<Delivered>, DemoError> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let signals: Vec<_> = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]
+        .into_iter()
+        .map(|signal| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
+        .collect::<Result<_, _>>()?;
+    let outcome = play_until(&interrupted, folder, out);
+    for signal in signals {
+        signal_hook::low_level::unregister(signal);
+    }
+    outcome
+}
+
+fn play_until(
+    interrupted: &AtomicBool,
+    folder: Option<PathBuf>,
+    out: &mut dyn Write,
+) -> Result<Vec<Delivered>, DemoError> {
+    let folder = make_folder(folder)?;
+    let stage = Stage::open()?;
+    let act = Act { client: Client::new(stage.address()), stage: &stage, interrupted, start: Instant::now() };
+    writeln!(out, "studio:   http://{}", stage.address())?;
+
+    let request_id = act.asked()?;
+    writeln!(out, "worker:   asks to be registered as {request_id}")?;
+    act.client.post(&format!("/api/v1/registrations/{}/approve", segment(&request_id)), None)?;
+    writeln!(out, "operator: approves it")?;
+
+    let pieces = programme();
+    let mut ids = Vec::new();
+    for piece in &pieces {
+        let job =
+            act.client.post("/api/v1/jobs", Some(&json!({ "model": piece.model, "task": piece.task })))?;
+        ids.push(text(&job, "id")?.to_owned());
+    }
+    writeln!(out, "operator: queues {} jobs", ids.len())?;
+    out.flush()?;
+
+    let mut progress = Progress::new(pieces.len());
+    let jobs = act.delivered(&pieces, &ids, &mut progress, out)?;
+    progress.done();
+
+    let mut delivered = Vec::new();
+    for (piece, job) in pieces.iter().zip(&jobs) {
+        delivered.push(act.save(piece, job, &folder)?);
+    }
+    page::write(&folder, &delivered)?;
+    stage.close()?;
+    table(&folder, &delivered, out)?;
+    Ok(delivered)
+}
+
+/// What the demo does on its stage.
+struct Act<'a> {
+    client: Client,
+    stage: &'a Stage,
+    interrupted: &'a AtomicBool,
+    start: Instant,
+}
+
+impl Act<'_> {
+    /// Waits until the worker has asked to be registered.
+    fn asked(&self) -> Result<String, DemoError> {
+        loop {
+            let asking = self.client.get("/api/v1/registrations?status=pending")?;
+            if let Some(first) = asking["registrations"].get(0) {
+                return Ok(text(first, "requestId")?.to_owned());
+            }
+            self.wait("the worker did not ask to be registered")?;
+        }
+    }
+
+    /// Waits until every job is over, and says what happens meanwhile.
+    fn delivered(
+        &self,
+        pieces: &[Piece],
+        ids: &[String],
+        progress: &mut Progress,
+        out: &mut dyn Write,
+    ) -> Result<Vec<Value>, DemoError> {
+        let mut states = vec![String::new(); ids.len()];
+        loop {
+            let listed = self.client.get("/api/v1/jobs")?;
+            let listed = listed["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let mut done = Vec::new();
+            for ((piece, id), known) in pieces.iter().zip(ids).zip(&mut states) {
+                let job = listed
+                    .iter()
+                    .find(|job| job["id"] == id.as_str())
+                    .ok_or(DemoError::Lacks("a job that was queued"))?;
+                let state = text(job, "state")?;
+                if state != known {
+                    state.clone_into(known);
+                    progress.show(piece, job, out)?;
+                }
+                match state {
+                    "completed" => done.push(job.clone()),
+                    "failed" | "cancelled" => {
+                        let reason = job["error"].as_str().unwrap_or(state).to_owned();
+                        return Err(DemoError::NotDelivered { kind: piece.kind, reason });
+                    }
+                    _ => {}
+                }
+            }
+            if done.len() == ids.len() {
+                return Ok(done);
+            }
+            self.wait("not every job was delivered")?;
+        }
+    }
+
+    /// Fetches a job's result into the folder.
+    fn save(&self, piece: &Piece, job: &Value, folder: &Path) -> Result<Delivered, DemoError> {
+        let output = &job["output"];
+        let ext = output["ext"].as_str().unwrap_or("json");
+        let file = folder.join(format!("{}.{ext}", piece.file));
+        let mut to = fs::File::create_new(&file)?;
+        let bytes = self.client.fetch(text(output, "url")?, &mut to)?;
+        Ok(Delivered {
+            kind: piece.kind,
+            model: piece.model.to_owned(),
+            took: took(job).unwrap_or_default(),
+            bytes,
+            file,
+            prompt: text(output, "prompt")?.to_owned(),
+        })
+    }
+
+    fn wait(&self, what: &'static str) -> Result<(), DemoError> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(DemoError::Interrupted);
+        }
+        if let Some(exit) = self.stage.worker_ended() {
+            return Err(DemoError::WorkerEnded(exit));
+        }
+        if self.start.elapsed() > PATIENCE {
+            return Err(DemoError::TooSlow(what));
+        }
+        thread::sleep(LOOK);
+        Ok(())
+    }
+}
+
+/// How long a job took, from its accept to its delivery.
+fn took(job: &Value) -> Option<Duration> {
+    let at = |name: &str| job[name].as_str().and_then(Wall::parse_rfc3339);
+    Some(at("finishedAt")?.since(at("startedAt")?))
+}
+
+fn text<'a>(value: &'a Value, name: &'static str) -> Result<&'a str, DemoError> {
+    value[name].as_str().ok_or(DemoError::Lacks(name))
+}
+
+/// Makes the folder for the results: the one that is wanted, or the first `studio-demo-N` that isn't there yet.
+fn make_folder(wanted: Option<PathBuf>) -> Result<PathBuf, DemoError> {
+    let failed = |folder: &Path| {
+        let folder = folder.to_owned();
+        move |source| DemoError::Folder { folder, source }
+    };
+    if let Some(folder) = wanted {
+        fs::create_dir_all(&folder).map_err(failed(&folder))?;
+        let mut inside = fs::read_dir(&folder).map_err(failed(&folder))?;
+        return if inside.next().is_none() { Ok(folder) } else { Err(DemoError::NotEmpty(folder)) };
+    }
+    let mut number = 1_u32;
+    loop {
+        let folder = PathBuf::from(format!("studio-demo-{number}"));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(failed(&folder)(error)),
+        }
+    }
+}
+
+fn table(folder: &Path, delivered: &[Delivered], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out)?;
+    writeln!(out, "{:<10}  {:<16}  {:>8}  {:>10}  file", "kind", "model", "time", "bytes")?;
+    for it in delivered {
+        let (kind, model, file) = (it.kind, &it.model, it.file.display());
+        let seconds = it.took.as_secs_f64();
+        writeln!(out, "{kind:<10}  {model:<16}  {seconds:>6.2} s  {:>10}  {file}", grouped(it.bytes))?;
+    }
+    writeln!(out)?;
+    writeln!(out, "see {}", folder.join("index.html").display())?;
+    out.flush()
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("a/b");
+        assert_eq!(make_folder(Some(folder.clone())).unwrap(), folder);
+        assert_eq!(make_folder(Some(folder.clone())).unwrap(), folder, "an empty folder is fine");
+        fs::write(folder.join("x"), b"mine").unwrap();
+        assert!(matches!(make_folder(Some(folder)), Err(DemoError::NotEmpty(_))));
+    }
+}

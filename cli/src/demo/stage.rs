@@ -1,0 +1,149 @@
+//! Where the demo is played: a studio and a worker, each on a thread of its own, and a temporary directory.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use studio_worker_async_std as async_std_runtime;
+use studio_worker_core::{
+    drive::WorkerHandle,
+    studio::Options as Rules,
+    worker::{Exit, Options},
+};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::DemoError;
+use crate::{
+    VERSION,
+    config::{ConfigFile, ConfigStore, Edit},
+    engines, runtime,
+    studio::{Config, Server},
+};
+
+/// The stage. Dropped, it stops the worker, then the studio, and is gone.
+pub(super) struct Stage {
+    // Dropped in this order: the worker says goodbye to a studio that is still there.
+    worker: Worker,
+    studio: Studio,
+    place: TempDir,
+}
+
+impl Stage {
+    /// Starts both: the worker asks to be registered at once.
+    pub(super) fn open() -> Result<Self, DemoError> {
+        let place = tempfile::Builder::new().prefix("studio-demo-").tempdir()?;
+        let studio = Studio::start(&place)?;
+        let worker = Worker::start(&place, studio.address)?;
+        Ok(Self { worker, studio, place })
+    }
+
+    /// Where the studio listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.studio.address
+    }
+
+    /// Why the worker has ended, if it has.
+    pub(super) fn worker_ended(&self) -> Option<String> {
+        let exit = self.worker.exit.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if exit.is_none() && self.worker.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            return Some("its thread is gone".to_owned());
+        }
+        exit.map(|exit| exit.to_string())
+    }
+
+    /// Ends both as a signal would, and removes what is left.
+    pub(super) fn close(self) -> Result<(), DemoError> {
+        let Self { mut worker, studio, place } = self;
+        worker.handle.drain();
+        worker.join();
+        drop(studio);
+        Ok(place.close()?)
+    }
+}
+
+struct Studio {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Studio {
+    fn start(place: &TempDir) -> Result<Self, DemoError> {
+        let server = Server::open(Config {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            names: Vec::new(),
+            data: place.path().join("studio"),
+            options: Rules::default(),
+        })?;
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new().name("demo/studio".to_owned()).spawn(move || {
+            let stopped = async {
+                let _ = stopped.await; // told, or nobody will tell any more
+            };
+            if let Err(error) = runtime.block_on(server.run(stopped)) {
+                log::error!("{error}");
+            }
+        })?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Studio {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic on it was reported when it happened
+        }
+    }
+}
+
+struct Worker {
+    handle: WorkerHandle,
+    exit: Arc<Mutex<Option<Exit>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// As `studio-worker run` does it, with a configuration of its own.
+    fn start(place: &TempDir, studio: SocketAddr) -> Result<Self, DemoError> {
+        let failed = |error: &dyn std::fmt::Display| DemoError::Worker(error.to_string());
+        let file = ConfigFile::locate(Some(&place.path().join("config.toml"))).map_err(|e| failed(&e))?;
+        let config = file
+            .edit(&[
+                Edit::set("api_base_url", format!("http://{studio}")),
+                Edit::set("engine", "synthetic"),
+                Edit::set("label", "demo"),
+            ])
+            .map_err(|e| failed(&e))?;
+        let engine = engines::build(&config).map_err(|e| failed(&e))?;
+        let settings = runtime::settings(&config, &*engine);
+        let options = Options::new(settings, format!("studio-worker/{VERSION}"));
+        let store = Arc::new(ConfigStore::new(file));
+        let (handle, driving) = async_std_runtime::start(options, engine, store).map_err(|e| failed(&e))?;
+        let exit = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&exit);
+        let thread = thread::Builder::new().name("demo/worker".to_owned()).spawn(move || {
+            let exit = async_std_runtime::block_on(driving);
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
+        })?;
+        Ok(Self { handle, exit, thread: Some(thread) })
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic on it was reported when it happened
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.handle.stop();
+        self.join();
+    }
+}
