@@ -136,7 +136,7 @@ mod tests {
         let task = r#""task":{"kind":"image","prompt":"a"}"#;
         for (body, field) in [
             (alloc::format!("{{{task}}}"), Some("model")),
-            (alloc::format!(r#"{{"model":"","task":{{"kind":"image","prompt":"a"}}}}"#), Some("model")),
+            (r#"{"model":"","task":{"kind":"image","prompt":"a"}}"#.into(), Some("model")),
             (alloc::format!(r#"{{"model":7,{task}}}"#), Some("model")),
             (r#"{"model":"m"}"#.into(), Some("task")),
             (r#"{"model":"m","task":[]}"#.into(), Some("task")),
@@ -148,7 +148,7 @@ mod tests {
             (alloc::format!(r#"{{"model":"m","modelSource":{{}},{task}}}"#), Some("modelSource.engine")),
             (alloc::format!(r#"{{"model":"m","modle":"x",{task}}}"#), Some("modle")),
             ("[]".into(), None),
-            ("".into(), None),
+            (String::new(), None),
         ] {
             let refusal = NewJob::parse(body.as_bytes()).unwrap_err();
             assert_eq!((refusal.status, refusal.field.as_deref()), (400, field), "{body}");

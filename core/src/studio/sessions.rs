@@ -220,16 +220,16 @@ impl Studio {
             (Ok(WorkerFrame::Hello { auth_token, capabilities }), false) => {
                 return self.on_hello(conn, &auth_token, capabilities);
             }
-            (Ok(frame), false) => return self.violation(conn, format!("`{}` before `hello`", frame.name())),
+            (Ok(frame), false) => return self.violation(conn, &format!("`{}` before `hello`", frame.name())),
             // A newer worker's frame is no reason to part with it.
             (Err(FrameError::UnknownType(_)), true) => {
                 self.counters.skipped_frames += 1;
                 return;
             }
-            (Err(error), _) => return self.violation(conn, error.to_string()),
+            (Err(error), _) => return self.violation(conn, &error.to_string()),
         };
         match frame {
-            WorkerFrame::Hello { .. } => self.violation(conn, "a second `hello`".into()),
+            WorkerFrame::Hello { .. } => self.violation(conn, "a second `hello`"),
             WorkerFrame::Heartbeat { capabilities, .. } => self.on_heartbeat(conn, &capabilities),
             WorkerFrame::Accept { job_id } => self.on_accept(conn, &job_id),
             WorkerFrame::Reject { job_id, reason, code } => self.on_reject(conn, &job_id, &reason, code),
@@ -307,7 +307,7 @@ impl Studio {
                 self.counters.skipped_frames += 1;
                 return;
             }
-            return self.violation(conn, not_held("accept", job_id));
+            return self.violation(conn, &not_held("accept", job_id));
         }
         if core::mem::replace(&mut session.accepted, true) {
             self.counters.skipped_frames += 1;
@@ -421,11 +421,11 @@ impl Studio {
         if self.sessions.get(&conn)?.job.as_ref() == Some(job_id) {
             return self.free(conn);
         }
-        self.violation(conn, not_held(frame, job_id));
+        self.violation(conn, &not_held(frame, job_id));
         None
     }
 
-    fn violation(&mut self, conn: ConnId, what: String) {
+    fn violation(&mut self, conn: ConnId, what: &str) {
         if let Some(session) = self.sessions.get(&conn) {
             let worker_id = session.worker_id.clone();
             let what = cut(what.replace(char::is_control, " "), 200);

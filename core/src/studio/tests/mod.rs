@@ -1,9 +1,12 @@
 //! How a studio behaves, rule by rule.
 
+mod anything;
 mod deliveries;
 mod jobs;
+mod link;
 mod offers;
 mod registration;
 mod restart;
 mod rig;
 mod sessions;
+mod together;
