@@ -4,16 +4,21 @@ use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
     string::String,
+    sync::Arc,
 };
 
 use crate::{
+    engine::{Output, Payload},
     time::{Mono, Now},
-    wire::{JobId, WorkerFrame},
-    worker::{Action, ConnId, RequestId, RunId, Step, StoreId, Worker},
+    wire::{JobId, StudioFrame, WorkerFrame},
+    worker::{Action, ConnId, Input, RequestId, RunId, Step, StoreId, Worker, states::JobState},
 };
 
 /// Actions that a worker may decide without an input between them; more is a loop.
 const MAX_ACTIONS: usize = 4_096;
+
+/// The most results that are held (section 6).
+const MAX_HELD: usize = 4;
 
 /// Watches everything that a worker does. Each violation of a promise panics with its name.
 #[derive(Debug, Default)]
@@ -28,8 +33,10 @@ pub struct Oracle {
     running: Option<RunId>,
     /// Exchanges under way; an upload with its address.
     requests: BTreeMap<RequestId, Option<String>>,
+    /// Jobs that were accepted and are not over.
+    accepted: BTreeSet<JobId>,
     /// Files of results that were made and not deleted.
-    files: BTreeSet<alloc::sync::Arc<str>>,
+    files: BTreeSet<Arc<str>>,
     exited: bool,
     newest: u64,
 }
@@ -71,7 +78,7 @@ impl Oracle {
                 }
                 Step::Wait { until, .. } => {
                     assert!(until > now.mono, "a wait must be for later than now");
-                    assert_eq!(worker.counters().impossible, 0, "an event without a transition");
+                    self.check_rest(worker);
                     return until;
                 }
             }
@@ -99,35 +106,66 @@ impl Oracle {
         matches!(self.session, Some((_, Phase::Connecting)))
     }
 
+    /// Files of results that were made and not deleted.
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Jobs that were accepted and are not over.
+    pub fn accepted(&self) -> impl Iterator<Item = &JobId> {
+        self.accepted.iter()
+    }
+
     /// Exchanges under way, oldest first.
     pub fn requests(&self) -> impl Iterator<Item = RequestId> + '_ {
         self.requests.keys().copied()
     }
 
-    /// The upgrade succeeded.
-    pub fn connected(&mut self, conn: ConnId) {
-        self.advance(conn, Phase::Greeting);
-    }
-
-    /// The studio said `welcome`.
-    pub fn welcomed(&mut self, conn: ConnId) {
-        if self.session == Some((conn, Phase::Greeting)) {
-            self.advance(conn, Phase::Serving);
-        }
-    }
-
-    /// The studio offered a job.
-    pub fn offered(&mut self, conn: ConnId, job: JobId) {
-        if self.session == Some((conn, Phase::Serving)) {
-            *self.open_offers.entry(job).or_default() += 1;
-            if let Some(claimed) = &mut self.claimed {
-                claimed.superseded = true;
+    /// Takes note of what the worker is about to be told.
+    pub fn happened(&mut self, input: &Input) {
+        match input {
+            Input::Connected { conn } if self.is_in(*conn, Phase::Connecting) => {
+                self.advance(*conn, Phase::Greeting);
             }
+            Input::ConnectFailed { conn, .. } if self.is_in(*conn, Phase::Connecting) => {
+                self.disconnected(*conn);
+            }
+            Input::Closed { conn, .. } => self.disconnected(*conn),
+            Input::Text { conn, text } => match StudioFrame::parse(text) {
+                Ok(StudioFrame::Welcome { .. }) if self.is_in(*conn, Phase::Greeting) => {
+                    self.advance(*conn, Phase::Serving);
+                }
+                Ok(StudioFrame::Offer(offer)) if self.is_in(*conn, Phase::Serving) => {
+                    self.offered(offer.job_id());
+                }
+                _ => {}
+            },
+            Input::RunEnded { run, outcome } => {
+                if self.running == Some(*run) {
+                    self.running = None;
+                }
+                if let Ok(Output::Bytes { payload: Payload::File(file), .. }) = outcome {
+                    self.files.insert(Arc::clone(&file.path));
+                }
+            }
+            Input::Answered { request, outcome } => {
+                self.answered(*request, outcome.as_ref().ok().map(|answer| answer.status));
+            }
+            _ => {}
         }
     }
 
-    /// The connection is gone.
-    pub fn disconnected(&mut self, conn: ConnId) {
+    fn offered(&mut self, job: &JobId) {
+        *self.open_offers.entry(job.clone()).or_default() += 1;
+        // Engines that run make any studio that offers a rude one, which proves nothing.
+        if self.running.is_none()
+            && let Some(claimed) = &mut self.claimed
+        {
+            claimed.superseded = true;
+        }
+    }
+
+    fn disconnected(&mut self, conn: ConnId) {
         if self.conn() == Some(conn) {
             self.session = None;
             self.claimed = None;
@@ -135,16 +173,7 @@ impl Oracle {
         }
     }
 
-    /// The engine ended its run, and perhaps left a file.
-    pub fn run_ended(&mut self, run: RunId, file: Option<alloc::sync::Arc<str>>) {
-        if self.running == Some(run) {
-            self.running = None;
-        }
-        self.files.extend(file);
-    }
-
-    /// An exchange ended with that status, or without an answer.
-    pub fn answered(&mut self, request: RequestId, status: Option<u16>) {
+    fn answered(&mut self, request: RequestId, status: Option<u16>) {
         let Some(Some(url)) = self.requests.remove(&request) else { return };
         self.claimed.take_if(|claimed| {
             url.ends_with(&format!("/jobs/{}/complete", claimed.job))
@@ -156,6 +185,10 @@ impl Oracle {
         });
     }
 
+    fn is_in(&self, conn: ConnId, phase: Phase) -> bool {
+        self.session == Some((conn, phase))
+    }
+
     fn advance(&mut self, conn: ConnId, phase: Phase) {
         if self.conn() == Some(conn) {
             self.session = Some((conn, phase));
@@ -165,6 +198,18 @@ impl Oracle {
     fn fresh(&mut self, id: u64) {
         assert!(id > self.newest, "an id was used twice");
         self.newest = id;
+    }
+
+    /// What must hold whenever the worker waits.
+    fn check_rest(&self, worker: &Worker) {
+        assert_eq!(worker.counters().impossible, 0, "an event without a transition");
+        let jobs: BTreeSet<_> = worker.jobs().map(|(job, _)| job).collect();
+        assert_eq!(jobs, self.accepted.iter().collect(), "jobs that are not over");
+        let claimed = worker.jobs().filter(|(_, state)| state.is_claimed()).count();
+        assert!(claimed <= 1, "{claimed} jobs are held at once");
+        let held = worker.jobs().filter(|(_, state)| *state == JobState::Held).count();
+        assert!(held <= MAX_HELD, "{held} results are held");
+        assert!(self.files.len() <= worker.jobs().count(), "a file was left behind: {:?}", self.files);
     }
 
     fn check(&mut self, action: &Action) {
@@ -212,13 +257,18 @@ impl Oracle {
                 assert!(self.files.remove(&file.path), "a file was deleted twice");
             }
             Action::Store { store: StoreId(id), .. } => self.fresh(*id),
+            Action::RecordRecentJob(job) => {
+                let was = self.accepted.remove(&job.job_id);
+                assert!(was, "a job ended twice, or was never accepted: {}", job.job_id);
+            }
             Action::Exit(_) => {
+                assert!(self.accepted.is_empty(), "the worker ended and left jobs open: {:?}", self.accepted);
                 assert!(self.session.is_none(), "the worker ended with a connection open");
                 assert!(self.files.is_empty(), "the worker ended and left files: {:?}", self.files);
                 assert!(self.requests.is_empty(), "the worker ended with exchanges under way");
                 self.exited = true;
             }
-            Action::RecordRecentJob(_) | Action::Observe(_) | Action::Log(_) => {}
+            Action::Observe(_) | Action::Log(_) => {}
         }
     }
 
@@ -232,14 +282,17 @@ impl Oracle {
             WorkerFrame::Accept { job_id } => {
                 self.take_offer(job_id);
                 if let Some(claimed) = &self.claimed {
-                    let over = claimed.superseded && self.running.is_none();
-                    assert!(claimed.job == *job_id || over, "a job was accepted while another is held");
+                    let free = claimed.job == *job_id || claimed.superseded;
+                    assert!(free, "a job was accepted while another is held");
                 }
+                self.accepted.insert(job_id.clone());
                 self.claimed = Some(Claimed { job: job_id.clone(), since: self.newest, superseded: false });
             }
             WorkerFrame::Reject { job_id, .. } => self.take_offer(job_id),
             WorkerFrame::CompleteJson { job_id, .. } | WorkerFrame::Fail { job_id, .. } => {
                 self.holds(job_id, frame.name());
+                let over = self.claimed.as_ref().is_some_and(|claimed| claimed.superseded);
+                assert!(!over, "{} for a job whose claim the next offer showed to be over", frame.name());
                 self.claimed = None;
             }
             WorkerFrame::ReadyForMore => panic!("readyForMore is never sent"),

@@ -7,7 +7,7 @@ use super::oracle::Oracle;
 use crate::{
     engine::{EngineError, Models, Output, Payload, Service, SpilledFile},
     time::{Mono, Now, Wall},
-    wire::{ApiBase, Capabilities, CloseCode, Finite, JobId, LogLevel, TaskKind},
+    wire::{ApiBase, Capabilities, CloseCode, Finite, LogLevel, TaskKind},
     worker::{
         Action, Command, ConnId, ConnectFailure, HttpAnswer, HttpFailure, Identity, Input, LogLine, Options,
         RequestId, RunId, SessionEnd, Settings, StoreId, Worker,
@@ -100,6 +100,7 @@ impl Game {
     }
 
     fn input(&mut self, input: Input) {
+        self.oracle.happened(&input);
         self.worker.handle(self.now, input);
         self.drain();
     }
@@ -128,7 +129,6 @@ impl Game {
         let job = format!("j-{}", how % 4);
         match op {
             0 => {
-                self.oracle.connected(conn);
                 self.input(Input::Connected { conn });
             }
             1 => {
@@ -140,11 +140,9 @@ impl Game {
                     4 => refused(503, ""),
                     _ => refused(429, ""),
                 };
-                self.oracle.disconnected(conn);
                 self.input(Input::ConnectFailed { conn, failure });
             }
             2 => {
-                self.oracle.welcomed(conn);
                 self.text(r#"{"type":"welcome","workerId":"w","serverTime":""}"#.into());
             }
             3 => self.text(r#"{"type":"heartbeatAck"}"#.into()),
@@ -165,14 +163,12 @@ impl Game {
             }
             11 => {
                 let code = [1000, 1001, 1006, 1009, 4000, 4001, 4002, 4003, 4004][usize::from(how % 9)];
-                self.oracle.disconnected(conn);
                 self.input(Input::Closed {
                     conn,
                     end: SessionEnd::Closed { code: CloseCode(code), reason: "r".into() },
                 });
             }
             12 => {
-                self.oracle.disconnected(conn);
                 let end =
                     if how % 2 == 0 { SessionEnd::Dropped("gone".into()) } else { SessionEnd::TooLarge };
                 self.input(Input::Closed { conn, end });
@@ -221,10 +217,7 @@ impl Game {
             29 => {
                 let text: Vec<u8> = more.take(usize::from(how)).collect();
                 let text = String::from_utf8_lossy(&text).into_owned();
-                // A frame that happens to be an offer would have to be known to the oracle.
-                if !text.contains("offer") && !text.contains("welcome") {
-                    self.text(text);
-                }
+                self.text(text);
             }
             30 => self.input(Input::OtherFrame { conn, binary: how % 2 == 0 }),
             _ => self.input(Input::Flushed { conn, upto: self.sent }),
@@ -232,11 +225,6 @@ impl Game {
     }
 
     fn offer(&mut self, job: &str, how: u8) {
-        let conn = self.oracle.conn();
-        if let Some(conn) = conn {
-            // What an offer proves: the claim before it is over.
-            self.oracle.offered(conn, JobId::from(job));
-        }
         let task = match how / 4 % 8 {
             0..=2 => r#"{"kind":"image","prompt":"p"}"#,
             3 | 4 => r#"{"kind":"llm","messages":[{"role":"user","content":"c"}]}"#,
@@ -264,14 +252,9 @@ impl Game {
             4 => Err(EngineError::transient("out of memory")),
             _ => Err(EngineError::permanent("not a picture")),
         };
-        let file = match &outcome {
-            Ok(Output::Bytes { payload: Payload::File(file), .. }) => Some(Arc::clone(&file.path)),
-            _ => None,
-        };
         if live {
             self.dispatched = None;
         }
-        self.oracle.run_ended(run, file);
         self.input(Input::RunEnded { run, outcome });
     }
 
@@ -298,7 +281,6 @@ impl Game {
             }),
             None => Err(HttpFailure("broken".into())),
         };
-        self.oracle.answered(request, outcome.as_ref().ok().map(|answer| answer.status));
         self.input(Input::Answered { request, outcome });
     }
 }

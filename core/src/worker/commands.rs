@@ -91,15 +91,20 @@ impl Worker {
 
     /// What the studio must know changed: it goes out at once, and a parked offer may have to be declined.
     pub(super) fn wants_changed(&mut self) {
+        self.say_changes();
+        if self.declines() {
+            self.decline_parked();
+        }
+    }
+
+    /// Says what changed of what the studio must know.
+    pub(super) fn say_changes(&mut self) {
         self.arm_recovery();
         if self.refresh_capabilities() {
             self.observe_session(None);
             if self.state == SessionState::Serving {
                 self.heartbeat();
             }
-        }
-        if self.declines() {
-            self.decline_parked();
         }
     }
 
@@ -200,12 +205,7 @@ impl Worker {
     /// `Exit`, once and last.
     pub(super) fn end(&mut self) {
         let Some(exit) = self.exit.take() else { return };
-        for job in core::mem::take(&mut self.jobs.all) {
-            self.discard(job.product);
-            if let Some(request) = job.upload.and_then(|upload| upload.request) {
-                self.act(Action::CancelRequest { request });
-            }
-        }
+        self.forget_all();
         if let Some(request) = self.registration.give_up() {
             self.act(Action::CancelRequest { request });
         }

@@ -150,10 +150,10 @@ impl Worker {
     /// Closes the session for `verdict`, which is acted on when it is gone.
     pub(super) fn close(&mut self, code: CloseCode, reason: &str, verdict: Verdict) {
         let Some(conn) = self.session.conn else { return };
+        self.session_event(SessionEvent::Close, None);
         // Nothing more is sent on this session, so its claim ends here.
         self.lose_claim(&verdict);
         self.session.closing = Some(verdict);
-        self.session_event(SessionEvent::Close, None);
         for timer in [Timer::Silence, Timer::Heartbeat, Timer::Welcome, Timer::LogBatch, Timer::Ack] {
             self.timers.clear(timer);
         }

@@ -2,6 +2,8 @@
 
 use alloc::{string::String, sync::Arc, vec::Vec};
 
+use serde_json::Value;
+
 use super::{
     io::{RequestId, RunId},
     observe::CurrentJob,
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     engine::{EngineError, Output, Payload},
     time::Wall,
-    wire::{Claim, JobId},
+    wire::{Claim, JobId, Offer},
 };
 
 /// The most results that are held (section 6).
@@ -36,6 +38,8 @@ pub(super) struct Job {
     pub(super) sent: Option<Sent>,
     /// Whether the studio may have the outcome without having said so.
     pub(super) perhaps_known: bool,
+    /// What the studio was told when its upload was given up.
+    pub(super) given_up: Option<String>,
     pub(super) upload: Option<Uploading>,
     /// How often a frame of this job was followed by a close 4002.
     pub(super) violations: u8,
@@ -73,8 +77,9 @@ impl Product {
     pub(super) fn memory(&self) -> u64 {
         match self {
             Self::Output(Output::Bytes { payload: Payload::Memory(bytes), .. }) => bytes.len() as u64,
-            // JSON results are small beside the bound, and counting one would mean to write it.
-            _ => 0,
+            Self::Output(Output::Bytes { payload: Payload::File(_), .. }) => 0,
+            Self::Output(Output::Json(json)) => weight(json),
+            Self::Failure(error) => error.len() as u64,
         }
     }
 }
@@ -100,8 +105,10 @@ pub(super) struct Uploading {
     pub(super) adopted: bool,
     /// The one afresh: its 409 ends the job.
     pub(super) afresh: bool,
-    /// The one retry because the next offer came: its 409 counts as delivered.
-    pub(super) hurried: bool,
+    /// The next offer came on this session: the studio does not hold this claim any more.
+    pub(super) superseded: bool,
+    /// The one retry because of that: its 409 counts as delivered.
+    pub(super) last_try: bool,
     /// The last failure.
     pub(super) trouble: String,
 }
@@ -109,9 +116,9 @@ pub(super) struct Uploading {
 impl Uploading {
     /// Goes on under a new claim: the job was offered again, so the studio does not have it yet.
     pub(super) fn adopt(&mut self) {
+        let Self { request, moved, .. } = *self;
         // What is only about to be tried again will be tried under the new claim.
-        self.adopted = self.request.is_some();
-        self.hurried = false;
+        *self = Self { request, moved, adopted: request.is_some(), ..Self::default() };
     }
 }
 
@@ -131,6 +138,13 @@ pub(super) struct Jobs {
     pub(super) last_key: u64,
 }
 
+impl Job {
+    /// Whether an offer asks for this very job (section 6).
+    pub(super) fn is_asked_for_by(&self, offer: &Offer) -> bool {
+        matches!((offer, &self.claim), (Offer::Readable(claim), Some(known)) if known.same_job(claim))
+    }
+}
+
 impl Jobs {
     pub(super) fn add(&mut self, state: JobState, subject: Subject, claim: Option<Arc<Claim>>) -> JobKey {
         self.last_key += 1;
@@ -143,6 +157,7 @@ impl Jobs {
             product: None,
             sent: None,
             perhaps_known: false,
+            given_up: None,
             upload: None,
             violations: 0,
         });
@@ -173,6 +188,13 @@ impl Jobs {
         self.all.iter().find(|job| job.upload.as_ref().is_some_and(|upload| upload.request == Some(request)))
     }
 
+    /// Jobs are kept in the order of their age; a result that is held anew is the newest.
+    pub(super) fn make_newest(&mut self, key: JobKey) {
+        if let Some(at) = self.all.iter().position(|job| job.key == key) {
+            self.all[at..].rotate_left(1);
+        }
+    }
+
     /// Jobs whose claim is lost and whose outcome is here or to come.
     pub(super) fn unconfirmed(&self) -> bool {
         self.all.iter().any(|job| !job.state.is_claimed())
@@ -184,7 +206,18 @@ impl Jobs {
     }
 }
 
-/// What is said of a retryable failure.
+/// About how many bytes a JSON value takes.
+fn weight(json: &Value) -> u64 {
+    let own = size_of::<Value>() as u64;
+    own + match json {
+        Value::String(text) => text.len() as u64,
+        Value::Array(values) => values.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() as u64 + weight(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+/// What is said of a failure.
 pub(super) fn failure_of(error: &EngineError) -> Sent {
     Sent::Fail { error: error.message.clone(), retryable: error.retryable }
 }

@@ -59,6 +59,7 @@ mod storing;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+mod upload;
 
 use alloc::{
     collections::{BTreeSet, VecDeque},

@@ -20,31 +20,30 @@ const MAX_PASSED_OVER: u32 = 3;
 
 impl Worker {
     pub(super) fn on_offer(&mut self, offer: Offer) {
-        self.confirm_by_offer(&offer);
+        self.note_next_offer(&offer);
         self.judge(offer);
     }
 
-    /// A next offer shows that the studio has what was sent to end the claim before (section 6).
-    fn confirm_by_offer(&mut self, offer: &Offer) {
-        let Some(job) = self.jobs.claimed().filter(|job| job.sent.is_some()) else { return };
-        let key = job.key;
-        if job.subject.job_id == *offer.job_id() && job.product.is_some() {
-            // The very job again: the studio let go of the claim without having the outcome.
-            self.lose_claim_of(key);
-        } else {
-            self.confirm(key);
+    /// An offer shows that the studio does not hold a job for this worker any more (section 6): what was sent to end
+    /// the claim before is confirmed, and an upload need not back off.
+    fn note_next_offer(&mut self, offer: &Offer) {
+        if let Some(job) = self.jobs.claimed().filter(|job| job.sent.is_some()) {
+            let key = job.key;
+            if job.is_asked_for_by(offer) && job.product.is_some() {
+                // The very job again: the studio let go of the claim without having the outcome.
+                self.lose_claim_of(key);
+            } else {
+                self.confirm(key);
+            }
+        } else if let Some(job) = self.jobs.uploading().filter(|job| !job.is_asked_for_by(offer)) {
+            self.supersede_upload(job.key);
         }
     }
 
     /// Answers an offer, in the order of section 5.
     fn judge(&mut self, offer: Offer) {
-        let known = self.jobs.by_id(offer.job_id()).map(|job| {
-            let same = match (&offer, &job.claim) {
-                (Offer::Readable(claim), Some(known)) => known.same_job(claim),
-                _ => false,
-            };
-            (job.key, job.state, same)
-        });
+        let known =
+            self.jobs.by_id(offer.job_id()).map(|job| (job.key, job.state, job.is_asked_for_by(&offer)));
         if self.declines() && !self.wants_back(known) {
             self.reject(offer.job_id(), "the worker takes no jobs now", Some(RejectCode::Paused));
             return;
@@ -82,7 +81,7 @@ impl Worker {
         match (state, same) {
             (JobState::Running, true) => self.accept(offer.job_id()),
             (JobState::Delivering, true) => {
-                self.accept(offer.job_id());
+                self.accept_again(key, offer.job_id());
                 self.adopt_upload(key);
             }
             (JobState::Orphaned, true) => {
@@ -90,6 +89,7 @@ impl Worker {
                 self.session.passed_over = 0;
                 self.accept(offer.job_id());
                 self.job_event(key, JobEvent::Reoffered);
+                self.say_changed_recovery();
             }
             (JobState::Orphaned, false) => {
                 self.give_up_orphan("the studio offers its id with another task");
@@ -100,10 +100,11 @@ impl Worker {
                 if self.jobs.slot.is_some() || self.jobs.claimed().is_some() || elsewhere {
                     return false;
                 }
-                self.accept(offer.job_id());
+                self.accept_again(key, offer.job_id());
                 self.job_event(key, JobEvent::Reoffered);
                 self.timers.clear(Timer::Expire(key));
                 self.deliver(key);
+                self.say_changed_recovery();
             }
             (JobState::Running, false) => return false,
             (JobState::Delivering | JobState::Held | JobState::Ended, false) | (JobState::Ended, true) => {
@@ -165,6 +166,16 @@ impl Worker {
 
     fn accept(&mut self, job_id: &JobId) {
         self.send(WorkerFrame::Accept { job_id: job_id.clone() });
+    }
+
+    /// Accepts a job whose outcome is here already. Whatever was sent of it: the studio does not have it, or it would
+    /// not offer the job.
+    fn accept_again(&mut self, key: JobKey, job_id: &JobId) {
+        self.accept(job_id);
+        if let Some(job) = self.jobs.get_mut(key) {
+            job.perhaps_known = false;
+            job.given_up = None;
+        }
     }
 
     fn reject(&mut self, job_id: &JobId, reason: &str, code: Option<RejectCode>) {
@@ -280,14 +291,13 @@ impl Worker {
         self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason });
     }
 
-    /// Keeps an offer until the upload before it is over, which is hurried on.
+    /// Keeps an offer until the upload before it is over.
     fn park(&mut self, offer: Offer) {
         if self.session.parked.is_some() {
             self.reject(offer.job_id(), "a result is being delivered", Some(RejectCode::Busy));
-            return;
+        } else {
+            self.session.parked = Some(offer);
         }
-        self.session.parked = Some(offer);
-        self.hurry_upload();
     }
 
     /// Answers the parked offer once nothing is in its way any more.
@@ -320,12 +330,18 @@ impl Worker {
     pub(super) fn arm_recovery(&mut self) {
         if !self.declines() {
             self.session.recovery_over = false;
+        }
+        if !self.recovers() {
             self.timers.clear(Timer::Recover);
-        } else if self.recovers()
-            && self.state == SessionState::Serving
-            && !self.timers.is_set(Timer::Recover)
-        {
+        } else if self.state == SessionState::Serving && !self.timers.is_set(Timer::Recover) {
             self.timers.set(Timer::Recover, self.after(ORPHAN_BOUND));
+        }
+    }
+
+    /// A job got a claim, lost it or ended, and a worker that takes no jobs may have stayed for it alone.
+    pub(super) fn say_changed_recovery(&mut self) {
+        if self.declines() {
+            self.say_changes();
         }
     }
 

@@ -1,8 +1,17 @@
 //! The worker's promises, one test each, in virtual time.
 
+mod acknowledgements;
+mod drain;
 mod ends;
 mod happy_path;
+mod held;
+mod invariants;
+mod jobs;
+mod limits;
 mod logs;
+mod offers;
+mod orphans;
+mod parked;
 mod records;
 mod registration;
 mod revoked;
@@ -10,3 +19,4 @@ mod rig;
 mod session;
 mod settings;
 mod time;
+mod uploads;

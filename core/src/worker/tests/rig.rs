@@ -17,7 +17,8 @@ use core::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{EngineError, Models, Output, Service},
+    engine::{EngineError, Models, Output, Payload, Service, SpilledFile},
+    sim::Oracle,
     time::{Mono, Now, Wall},
     wire::{ApiBase, Capabilities, CloseCode, Finite, JobId, TaskKind, WorkerFrame},
     worker::{
@@ -29,6 +30,8 @@ use crate::{
 pub(super) struct Rig {
     pub(super) worker: Worker,
     pub(super) now: Now,
+    /// Sees all that happens, in every test.
+    oracle: Oracle,
     /// Actions that no test has looked at yet.
     pub(super) seen: VecDeque<Action>,
     /// Every action since the start.
@@ -123,6 +126,7 @@ impl Rig {
         let mut rig = Self {
             worker,
             now,
+            oracle: Oracle::new(),
             seen: VecDeque::new(),
             history: Vec::new(),
             file: BTreeMap::new(),
@@ -180,7 +184,15 @@ impl Rig {
     }
 
     pub(super) fn input(&mut self, input: Input) {
-        self.worker.handle(self.now, input);
+        self.inputs([input]);
+    }
+
+    /// What came in one read: the worker decides on all of it before anything is carried out.
+    pub(super) fn inputs<const N: usize>(&mut self, inputs: [Input; N]) {
+        for input in inputs {
+            self.oracle.happened(&input);
+            self.worker.handle(self.now, input);
+        }
         self.drain();
     }
 
@@ -206,26 +218,17 @@ impl Rig {
     }
 
     fn drain(&mut self) {
-        for _ in 0..10_000 {
-            match self.worker.next() {
-                Step::Do(action) => {
-                    if let Action::Send { frame: WorkerFrame::LogBatch { .. }, .. } = &action {
-                        self.batched_at.push(self.now.mono);
-                    }
-                    if let Action::Store { changes, .. } = &action {
-                        self.write(changes);
-                    }
-                    self.seen.push_back(action.clone());
-                    self.history.push(action);
-                }
-                Step::Wait { until, .. } => {
-                    assert!(until > self.now.mono, "a wait must be for later than now");
-                    assert_eq!(self.worker.counters().impossible, 0, "an event without a transition");
-                    return;
-                }
+        let Self { worker, oracle, now, seen, history, file, batched_at } = self;
+        oracle.drain(worker, *now, |action| {
+            if let Action::Send { frame: WorkerFrame::LogBatch { .. }, .. } = &action {
+                batched_at.push(now.mono);
             }
-        }
-        panic!("the worker never waits");
+            if let Action::Store { changes, .. } = &action {
+                write(file, changes);
+            }
+            seen.push_back(action.clone());
+            history.push(action);
+        });
     }
 
     /// When the next timer is due, and what for.
@@ -380,15 +383,6 @@ impl Rig {
         self.outcomes().contains(&(job.into(), JobOutcome::Completed))
     }
 
-    fn write(&mut self, changes: &[Change]) {
-        for change in changes {
-            match &change.value {
-                Some(value) => self.file.insert(change.key, value.reveal().into()),
-                None => self.file.remove(&change.key),
-            };
-        }
-    }
-
     /// How many connection attempts were made.
     pub(super) fn attempts(&self) -> usize {
         self.history.iter().filter(|action| matches!(action, Action::Connect { .. })).count()
@@ -423,6 +417,12 @@ impl Rig {
     }
 }
 
+/// A result in a private file.
+pub(super) fn file(path: &str) -> Result<Output, EngineError> {
+    let file = SpilledFile { path: path.into(), bytes: 100 << 20 };
+    Ok(Output::Bytes { ext: "mp4".into(), payload: Payload::File(file) })
+}
+
 /// A claimed image job whose engine is done and whose upload is under way.
 pub(super) fn uploading(job: &str) -> Rig {
     let mut rig = Rig::serving();
@@ -440,4 +440,13 @@ pub(super) fn running(job: &str) -> Rig {
     rig.flush();
     rig.seen.clear();
     rig
+}
+
+fn write(file: &mut BTreeMap<Key, String>, changes: &[Change]) {
+    for change in changes {
+        match &change.value {
+            Some(value) => file.insert(change.key, value.reveal().into()),
+            None => file.remove(&change.key),
+        };
+    }
 }

@@ -1,0 +1,187 @@
+//! Section 6: shutdown.
+
+use serde_json::json;
+
+use super::{jobs::*, rig::*};
+use crate::worker::{Command, Exit, states::JobState};
+
+#[test]
+fn an_idle_worker_is_out_at_once_with_close_1000() {
+    let mut rig = Rig::serving();
+    rig.command(Command::Drain);
+    assert_eq!(rig.closed_with(), [1000]);
+    rig.closed(1000);
+    let exit = rig.exit().unwrap();
+    assert_eq!((exit.code(), exit), (0, Exit::Drained));
+}
+
+#[test]
+fn a_running_job_is_finished_and_delivered_first() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.pass(secs(300));
+    assert_eq!(rig.last_heartbeat(), (false, Some("j-1")));
+    assert!(rig.closed_with().is_empty());
+    rig.run_ends(bytes());
+    rig.pass(secs(30));
+    assert_eq!(rig.last_heartbeat(), (false, Some("j-1")), "heartbeats go on");
+    rig.answered(status(200));
+    assert!(rig.completed("j-1"));
+    assert_eq!(rig.closed_with(), [1000]);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::Drained));
+}
+
+#[test]
+fn a_drain_is_said_at_once() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    let frames = rig.frames();
+    assert_eq!(frames[0], json!({ "type": "heartbeat", "autoEnabled": false, "currentJobId": "j-1" }));
+}
+
+#[test]
+fn a_result_that_was_sent_is_waited_for_until_it_is_acknowledged() {
+    let mut rig = sent("j-1");
+    rig.command(Command::Drain);
+    assert!(rig.closed_with().is_empty());
+    rig.ack("completeAck", "j-1");
+    assert_eq!(rig.closed_with(), [1000]);
+    assert!(rig.completed("j-1"));
+}
+
+#[test]
+fn at_the_end_of_the_drain_time_the_job_is_failed_as_retryable() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.pass(secs(599));
+    assert!(rig.closed_with().is_empty());
+    rig.pass(secs(1));
+    let frames = rig.frames();
+    let fail = frames.iter().find(|frame| frame["type"] == "fail").unwrap();
+    assert_eq!((&fail["jobId"], &fail["retryable"]), (&json!("j-1"), &json!(true)));
+    assert_eq!((rig.closed_with(), rig.cancelled_runs()), (alloc::vec![1000], 1));
+    rig.closed(1000);
+    let exit = rig.exit().unwrap();
+    assert_eq!((exit.code(), exit), (0, Exit::Stopped));
+    assert!(rig.failure("j-1").contains("drain time"));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for mut rig in [running("j-1"), uploading("j-1")] {
+        rig.command(Command::Drain);
+        rig.command(Command::Drain);
+        assert_eq!(rig.said(), ["fail"]);
+        assert_eq!(rig.closed_with(), [1000]);
+        rig.closed(1000);
+        assert_eq!(rig.exit(), Some(Exit::Stopped));
+        assert!(rig.failure("j-1").contains("stopped"), "{:?}", rig.outcomes());
+    }
+}
+
+#[test]
+fn what_was_sent_is_not_failed_when_the_worker_stops() {
+    let mut rig = sent("j-1");
+    rig.command(Command::Stop);
+    assert!(!rig.said().contains(&"fail".into()));
+    rig.closed(1000);
+    assert!(rig.completed("j-1"), "sent and not confirmed: {:?}", rig.outcomes());
+    assert!(rig.logged("unconfirmed"));
+}
+
+#[test]
+fn a_claim_that_the_next_offer_showed_to_be_over_is_not_failed_when_the_worker_stops() {
+    let mut rig = uploading("j-1");
+    rig.frame(&image("j-2"));
+    rig.command(Command::Stop);
+    let frames = rig.frames();
+    assert!(frames.iter().all(|frame| frame["type"] != "fail"), "{frames:?}");
+    assert!(frames.iter().any(|frame| frame["type"] == "reject" && frame["code"] == "paused"));
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::Stopped));
+}
+
+#[test]
+fn a_draining_worker_waits_for_its_orphan() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.reopen();
+    assert_eq!(rig.last_heartbeat(), (true, None));
+    assert_eq!(rig.answer_to(&image("j-2")), "reject paused");
+    assert_eq!(rig.answer_to(&image("j-1")), "accept");
+    rig.run_ends(bytes());
+    rig.answered(status(200));
+    assert!(rig.completed("j-1"));
+    assert_eq!(rig.closed_with(), [1000]);
+}
+
+#[test]
+fn a_draining_worker_waits_for_its_unconfirmed_job_for_60_s() {
+    let mut rig = sent("j-1");
+    rig.command(Command::Drain);
+    rig.reopen();
+    rig.pass(secs(59));
+    assert!(rig.closed_with().is_empty());
+    rig.pass(secs(1));
+    assert_eq!(rig.closed_with(), [1000]);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::Drained));
+    assert!(rig.completed("j-1"), "sent and not confirmed: {:?}", rig.outcomes());
+}
+
+#[test]
+fn a_draining_worker_delivers_its_unconfirmed_job_and_is_out() {
+    let mut rig = sent("j-1");
+    rig.command(Command::Drain);
+    rig.reopen();
+    rig.frame(&llm("j-1"));
+    assert_eq!(rig.said(), ["accept", "completeJson"]);
+    rig.ack("completeAck", "j-1");
+    assert_eq!(rig.closed_with(), [1000]);
+}
+
+#[test]
+fn a_drain_that_starts_with_a_held_result_waits_for_its_offer_too() {
+    let mut rig = held(&llm("j-1"), answer());
+    rig.command(Command::Drain);
+    assert!(rig.closed_with().is_empty());
+    rig.pass(secs(60));
+    assert_eq!(rig.closed_with(), [1000]);
+    rig.closed(1000);
+    assert!(rig.failure("j-1").contains("offered again"), "{:?}", rig.outcomes());
+}
+
+#[test]
+fn a_studio_that_stays_away_holds_up_a_drain_for_the_drain_time() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.break_connection();
+    rig.pass_in_silence(secs(599));
+    assert_eq!(rig.exit(), None);
+    rig.pass_in_silence(secs(1));
+    assert_eq!(rig.exit(), Some(Exit::Stopped));
+    assert!(rig.outcome("j-1").is_some(), "every accepted job is recorded");
+}
+
+#[test]
+fn a_run_that_fails_in_a_drain_is_said_and_the_worker_is_out() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.run_ends(Err(crate::engine::EngineError::transient("no memory")));
+    assert_eq!(rig.state_of("j-1"), Some(JobState::Delivering));
+    rig.ack("failAck", "j-1");
+    assert_eq!(rig.closed_with(), [1000]);
+}
+
+#[test]
+fn the_last_logs_leave_before_the_close() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.run_ends(bytes());
+    rig.answered(status(200));
+    let at = |wanted: fn(&crate::worker::Action) -> bool| rig.history.iter().rposition(wanted).unwrap();
+    use crate::{wire::WorkerFrame, worker::Action};
+    let logs = at(|action| matches!(action, Action::Send { frame: WorkerFrame::LogBatch { .. }, .. }));
+    assert!(logs < at(|action| matches!(action, Action::Close { .. })));
+}
