@@ -2,7 +2,7 @@
 //! runs on and that the documentation's diagram is made from.
 
 use alloc::string::String;
-use core::fmt::Write as _;
+use core::fmt::{Debug, Write as _};
 
 /// Where the worker stands with its studio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,19 +146,17 @@ impl JobState {
     }
 }
 
-/// Both tables as a Mermaid diagram, for the documentation.
-pub fn diagram() -> String {
-    let mut text = String::from("stateDiagram-v2\n    state Session {\n");
-    for (from, event, to) in SessionState::TABLE {
-        // Writing to a text can't fail.
-        let _ = writeln!(text, "        {from:?} --> {to:?}: {event:?}");
+/// The two tables as Mermaid diagrams, for the documentation: the session's and the job's.
+pub fn diagrams() -> [String; 2] {
+    fn draw<S: Debug, E: Debug>(table: &[(S, E, S)]) -> String {
+        let mut text = String::from("stateDiagram-v2\n");
+        for (from, event, to) in table {
+            // Writing to a text can't fail.
+            let _ = writeln!(text, "    {from:?} --> {to:?}: {event:?}");
+        }
+        text
     }
-    text += "    }\n    state Job {\n";
-    for (from, event, to) in JobState::TABLE {
-        // Writing to a text can't fail.
-        let _ = writeln!(text, "        {from:?} --> {to:?}: {event:?}");
-    }
-    text + "    }\n"
+    [draw(SessionState::TABLE), draw(JobState::TABLE)]
 }
 
 #[cfg(test)]
@@ -179,5 +177,13 @@ mod tests {
     fn what_has_ended_stays_so() {
         assert!(SessionState::TABLE.iter().all(|(from, _, _)| *from != SessionState::Ended));
         assert!(JobState::TABLE.iter().all(|(from, _, _)| *from != JobState::Ended));
+    }
+
+    #[test]
+    fn the_readme_shows_these_tables() {
+        let readme = include_str!("../../../README.md");
+        for diagram in diagrams() {
+            assert!(readme.contains(&diagram), "put this into README.md:\n{diagram}");
+        }
     }
 }
