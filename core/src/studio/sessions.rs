@@ -331,7 +331,7 @@ impl Studio {
         }
         if session.accepted {
             return self
-                .violation(conn, format!("`reject` of the job {:?}, which it accepted", job_id.as_str()));
+                .violation(conn, &format!("`reject` of the job {:?}, which it accepted", job_id.as_str()));
         }
         session.job = None;
         let worker_id = session.worker_id.clone();
