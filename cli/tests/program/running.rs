@@ -74,7 +74,7 @@ fn a_worker_registers_and_stores_what_it_is_told() {
 fn what_the_published_programs_left_serves_without_registering_anew() {
     let generations = [
         "vram_threshold_gb = 12.0\nauto_start = true\nauto_enabled = true\nengine = \"synthetic\"\nengines = []\n",
-        "vram_threshold_gb = 12.0\nmemory_max_gb = 32\nauto_start = true\nmodels_root = \"/root/models\"\n",
+        "vram_threshold_gb = 12.0\nmemory_max_gb = 32\nauto_start = true\nmodels_root = \"/srv/models\"\n",
     ];
     for (generation, engine) in generations.into_iter().zip(["synthetic", "multi"]) {
         let studio = TestStudio::new();
