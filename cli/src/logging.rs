@@ -17,8 +17,10 @@ use studio_worker_core::{
 
 /// Credentials that are remembered; a program that lives long may see many, one after another.
 const MAX_SECRETS: usize = 64;
-/// The start of this program's own targets.
-const OWN: &str = "studio_worker::";
+/// The start of this program's own targets, and of those of its runtime.
+const OWN: &str = "studio_worker";
+/// What a studio in the same process says: sent to itself, each line would make another one.
+const STUDIO: &str = "studio_worker::studio";
 
 static SECRETS: RwLock<VecDeque<Secret>> = RwLock::new(VecDeque::new());
 static HANDLE: RwLock<Option<WorkerHandle>> = RwLock::new(None);
@@ -82,7 +84,8 @@ struct Scrubbing {
 impl Scrubbing {
     /// The level at which a line goes to the studio. The worker's own lines are on their way already.
     fn forwarded(metadata: &Metadata<'_>) -> Option<LogLevel> {
-        if metadata.target() == LOG_TARGET || !metadata.target().starts_with(OWN) {
+        let target = metadata.target();
+        if target == LOG_TARGET || target.starts_with(STUDIO) || !target.starts_with(OWN) {
             return None;
         }
         match metadata.level() {
@@ -114,7 +117,7 @@ impl Log for Scrubbing {
         if let Some(level) = forwarded
             && let Some(handle) = HANDLE.read().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
-            let category = record.target().strip_prefix(OWN).unwrap_or(record.target()).to_owned();
+            let category = record.target().rsplit("::").next().unwrap_or_default().to_owned();
             handle.log(LogLine { level, category, message, job_id: None });
         }
     }
@@ -133,4 +136,71 @@ fn report_panic(info: &PanicHookInfo<'_>) {
         payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("without a text").replace('\n', " ");
     log::error!("the thread {} panicked at {place}: {text}", thread.name().unwrap_or("without a name"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_line_shows_a_credential() {
+        let written = Written::default();
+        let target = env_logger::Target::Pipe(Box::new(written.clone()));
+        let stderr = Builder::new().parse_filters("debug").target(target).build();
+        let logger = Scrubbing { stderr };
+        learn(&"tok-logged-1".into());
+        learn(&"tok-logged-2".into());
+        learn(&"".into());
+        for (level, target) in [(Level::Debug, "isahc::wire"), (Level::Info, LOG_TARGET), (Level::Trace, "x")]
+        {
+            logger.log(
+                &Record::builder()
+                    .level(level)
+                    .target(target)
+                    .args(format_args!("Authorization: Bearer {}, not {:?}", "tok-logged-1", "tok-logged-2"))
+                    .build(),
+            );
+        }
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "a trace line is not wanted: {text}");
+        assert!(lines[0].ends_with("DEBUG isahc::wire] Authorization: Bearer …, not \"…\""), "{text}");
+        assert!(lines[1].contains("INFO  studio_worker] "), "{text}");
+    }
+
+    #[test]
+    fn only_lines_of_the_program_go_to_the_studio() {
+        for (level, target, forwarded) in [
+            (Level::Info, "studio_worker::runtime", Some(LogLevel::Info)),
+            (Level::Warn, "studio_worker::config::file", Some(LogLevel::Warn)),
+            (Level::Error, "studio_worker::logging", Some(LogLevel::Error)),
+            (Level::Warn, "studio_worker_async_std::files", Some(LogLevel::Warn)),
+            (Level::Debug, "studio_worker::runtime", None),
+            (Level::Info, "studio_worker::studio::session", None),
+            // The worker's own, which are on their way already, and those of other crates.
+            (Level::Warn, LOG_TARGET, None),
+            (Level::Error, "isahc", None),
+        ] {
+            let metadata = Metadata::builder().level(level).target(target).build();
+            assert_eq!(Scrubbing::forwarded(&metadata), forwarded, "{level} {target}");
+        }
+    }
 }

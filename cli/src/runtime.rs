@@ -290,6 +290,12 @@ pub fn run(file: &ConfigFile) -> Result<(), Error> {
     // Read under the lock: a worker that ran until now may have stored something as its last.
     let config = file.load()?;
     log_startup_banner(&config, file.path());
+    for (line, key) in file.unknown_keys()? {
+        log::warn!(
+            "{}, line {line}: the key `{key}` is not known here, and means nothing",
+            file.path().display()
+        );
+    }
     let exit = async_std_runtime::block_on(run_loops(file.clone(), config, Some(shutdown)))?;
     drop(lock);
     match exit {
@@ -304,6 +310,11 @@ pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdo
     let engine =
         engines::build(&config).map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
     log_services(&config, &*engine);
+    if config.only_when_idle {
+        log::warn!(
+            "`only_when_idle` is not in this version: jobs are taken also while somebody uses this machine"
+        );
+    }
     if let Some(disclosure) = disclosure(&config) {
         log::warn!("{disclosure}");
     }

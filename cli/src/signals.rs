@@ -40,8 +40,8 @@ impl Shutdown {
         log::info!("a signal came: no new job is taken; another signal ends the running one, too");
         handle.drain();
         self.signals.next().await;
-        log::warn!("a second signal came: ending at once");
         self.last.store(true, Ordering::SeqCst);
+        log::warn!("a second signal came: ending at once");
         handle.stop();
         // Kept, since without them the next signal would find its usual meaning again.
         futures::future::pending::<()>().await;

@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 use super::{
     Config, ConfigError,
     document::{Document, Edit, line_of},
+    read::KEYS,
     template::TEMPLATE,
 };
 use crate::lock;
@@ -59,6 +60,14 @@ impl ConfigFile {
             }
             outcome => outcome,
         }
+    }
+
+    /// The keys at the top level that this program doesn't know, each with its line: they are kept, and mean nothing.
+    pub fn unknown_keys(&self) -> Result<Vec<(usize, String)>, ConfigError> {
+        let text = self.read()?;
+        let document = Document::parse(&text).map_err(|syntax| syntax.at(&self.path))?;
+        let unknown = document.keys().filter(|key| !KEYS.contains(key));
+        Ok(unknown.map(|key| (document.line_of(key), key.to_owned())).collect())
     }
 
     /// Merges `edits` into the file as it is now, made with the defaults if there is none. What comes of it is

@@ -64,6 +64,7 @@ fn a_worker_registers_and_stores_what_it_is_told() {
     assert!(home.prints(&["status"]).contains("registration:       approved as w-1\n"));
     let log = drain(worker, &mut session);
     assert!(!log.contains(&secret), "{log}");
+    assert!(log.contains("config.toml, line 4: the key `future_key` is not known here"), "{log}");
     let text = home.text();
     assert!(text.starts_with("# mine\n") && text.contains("label = 'rig' # why\nfuture_key = 1\n"), "{text}");
     assert!(text.contains(&format!("auth_token = \"{TOKEN}\"")), "{text}");
