@@ -55,11 +55,7 @@ impl Studio {
         let options = Options { auto_approve: self.auto_approve, ..Options::default() };
         let config = Config { listen: self.listen, names: self.host, data, options };
         let server = Server::open(config).map_err(other)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(8)
-            .thread_name("studio/files")
-            .build()?;
+        let runtime = crate::studio::runtime()?;
         runtime.block_on(async {
             let mut signals = Signals::listen().map_err(Error::Signals)?;
             let address = server.address();
@@ -81,7 +77,7 @@ impl Studio {
                 signals.next().await;
             };
             tokio::select! {
-                served = serving => served.map_err(other),
+                ended = serving => ended.map_err(other),
                 () = signalled => Ok(()),
             }
         })

@@ -24,7 +24,7 @@ use std::{
 use serde_json::{Value, json};
 use studio_worker_core::{time::Wall, wire::address::segment};
 
-use crate::studio::{Client, ClientError, StartError};
+use crate::studio::{Client, ClientError, RunError, StartError};
 use programme::{Piece, programme};
 use progress::Progress;
 use stage::Stage;
@@ -52,6 +52,9 @@ pub enum DemoError {
     /// The studio did not start.
     #[error("the demo's studio did not start: {0}")]
     Studio(#[from] StartError),
+    /// The studio did not end well.
+    #[error("the demo's studio did not end well: {0}")]
+    StudioEnded(#[from] RunError),
     /// The worker did not start.
     #[error("the demo's worker did not start: {0}")]
     Worker(String),

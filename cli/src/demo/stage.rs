@@ -13,21 +13,20 @@ use studio_worker_core::{
     worker::{Exit, Options},
 };
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 use super::DemoError;
 use crate::{
     VERSION,
     config::{ConfigFile, ConfigStore, Edit},
     engines, runtime,
-    studio::{Config, Server},
+    studio::{Config, Running, Server},
 };
 
 /// The stage. Dropped, it stops the worker, then the studio, and is gone.
 pub(super) struct Stage {
     // Dropped in this order: the worker says goodbye to a studio that is still there.
     worker: Worker,
-    studio: Studio,
+    studio: Running,
     place: TempDir,
 }
 
@@ -35,14 +34,20 @@ impl Stage {
     /// Starts both: the worker asks to be registered at once.
     pub(super) fn open() -> Result<Self, DemoError> {
         let place = tempfile::Builder::new().prefix("studio-demo-").tempdir()?;
-        let studio = Studio::start(&place)?;
-        let worker = Worker::start(&place, studio.address)?;
+        let studio = Server::open(Config {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            names: Vec::new(),
+            data: place.path().join("studio"),
+            options: Rules::default(),
+        })?
+        .spawn()?;
+        let worker = Worker::start(&place, studio.address())?;
         Ok(Self { worker, studio, place })
     }
 
     /// Where the studio listens.
     pub(super) fn address(&self) -> SocketAddr {
-        self.studio.address
+        self.studio.address()
     }
 
     /// Why the worker has ended, if it has.
@@ -59,46 +64,8 @@ impl Stage {
         let Self { mut worker, studio, place } = self;
         worker.handle.drain();
         worker.join();
-        drop(studio);
+        studio.stop()?;
         Ok(place.close()?)
-    }
-}
-
-struct Studio {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Studio {
-    fn start(place: &TempDir) -> Result<Self, DemoError> {
-        let server = Server::open(Config {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            names: Vec::new(),
-            data: place.path().join("studio"),
-            options: Rules::default(),
-        })?;
-        let address = server.address();
-        let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = thread::Builder::new().name("demo/studio".to_owned()).spawn(move || {
-            let stopped = async {
-                let _ = stopped.await; // told, or nobody will tell any more
-            };
-            if let Err(error) = runtime.block_on(server.run(stopped)) {
-                log::error!("{error}");
-            }
-        })?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Studio {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic on it was reported when it happened
-        }
     }
 }
 

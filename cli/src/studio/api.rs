@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 use studio_worker_core::{
-    studio::{Answer, Input, JobOutput, JobRecord, JobState, NewJob},
+    studio::{Answer, Input, JobOutput, JobRecord, JobState, NewJob, RegistrationRecord},
     wire::{JobId, TaskKind, address::segment, media},
 };
 
@@ -122,7 +122,7 @@ pub(crate) async fn registrations(State(app): State<App>, query: RawQuery) -> Re
     let status = query.one_of("status", known, &names.join(", "))?;
     let limit = query.limit(50)?;
     let found = app.desk.look(move |store, _| store.registrations(status, limit)).await?;
-    let found: Vec<Value> = found.iter().map(|registration| registration.public()).collect();
+    let found: Vec<Value> = found.iter().map(RegistrationRecord::public).collect();
     Ok(respond::json(StatusCode::OK, &json!({ "registrations": found })))
 }
 

@@ -278,14 +278,12 @@ impl Clerk {
             } else {
                 let at =
                     tokio::time::Instant::from_std(self.start + Duration::from_micros(until.as_micros()));
-                match tokio::time::timeout_at(at, notes.recv()).await {
-                    Ok(note) => note,
-                    Err(_) => {
-                        self.studio.handle(now(self.start), Input::Tick);
-                        until = self.turn(Vec::new()).await?;
-                        continue;
-                    }
-                }
+                let Ok(note) = tokio::time::timeout_at(at, notes.recv()).await else {
+                    self.studio.handle(now(self.start), Input::Tick);
+                    until = self.turn(Vec::new()).await?;
+                    continue;
+                };
+                note
             };
             let Some(first) = first else { return Ok(()) };
             let mut looks = Vec::new();
@@ -383,7 +381,7 @@ impl Clerk {
             if *self.stop.borrow() {
                 return Err(error.into());
             }
-            if failures % 60 == 0 {
+            if failures.is_multiple_of(60) {
                 log::error!(
                     target: LOG_TARGET,
                     "the database can't be written ({error}): trying again every second, and confirming nothing"

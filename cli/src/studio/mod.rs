@@ -23,7 +23,8 @@ pub use client::{Client, ClientError};
 pub use data::{DataError, default_data_dir};
 pub use desk::NotStored;
 pub(crate) use routes::VIEWER;
-pub use server::{Config, RunError, Server, StartError};
+pub(crate) use server::runtime;
+pub use server::{Config, RunError, Running, Server, StartError};
 pub use store::StoreError;
 
 /// The target of the studio's log lines.

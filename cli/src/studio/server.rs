@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     pin::pin,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -167,6 +168,68 @@ impl Server {
         match timeout(LAST_SESSIONS, done).await {
             Ok(Ok(ended)) => ended.map_err(RunError::from),
             Ok(Err(_)) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Server {
+    /// Serves on a thread and a runtime of its own.
+    pub fn spawn(self) -> std::io::Result<Running> {
+        let address = self.address;
+        let (stop, stopped) = oneshot::channel();
+        let runtime = runtime()?;
+        let thread = thread::Builder::new().name("studio".to_owned()).spawn(move || {
+            runtime.block_on(self.run(async {
+                let _ = stopped.await; // told, or nobody will tell any more
+            }))
+        })?;
+        Ok(Running { address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// The runtime that a server runs on: one thread, and a few for files.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_name("studio/files")
+        .build()
+}
+
+/// A server that serves on a thread of its own, until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), RunError>>>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops it, and waits until it has: a few seconds at most.
+    pub fn stop(mut self) -> Result<(), RunError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), RunError> {
+        drop(self.stop.take());
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            // A panic on its thread was reported when it happened.
+            Some(Err(_)) => Err(std::io::Error::other("its thread is gone").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            log::error!(target: LOG_TARGET, "{error}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter, types::Value};
 use studio_worker_core::{
     studio::{JobOutput, JobRecord, JobState, Record, RegistrationRecord, WorkerRecord},
-    wire::{LogEntry, LogLevel, TaskKind},
+    wire::{JobId, LogEntry, LogLevel, TaskKind},
 };
 
 use super::data::private;
@@ -365,7 +365,7 @@ fn log(transaction: &Transaction<'_>, worker_id: &str, entries: &[LogEntry]) -> 
             LogLevel::Warn => "warn",
             LogLevel::Info => "info",
         };
-        let job_id = entry.job_id.as_ref().map(|id| id.as_str());
+        let job_id = entry.job_id.as_ref().map(JobId::as_str);
         statement.execute(params![worker_id, job_id, entry.ts, level, entry.category, entry.message])?;
     }
     Ok(())

@@ -89,7 +89,7 @@ impl Part {
         let mut part = Self { results: results.to_owned(), stem, bytes: 0, kept: false };
         let file = private(std::fs::OpenOptions::new().write(true).create_new(true))
             .open(part.path())
-            .map_err(not_written)?;
+            .map_err(|error| not_written(&error))?;
         let mut file = BufWriter::with_capacity(BUFFER, File::from_std(file));
         while let Some(chunk) = moving(field.chunk()).await? {
             part.bytes += chunk.len() as u64;
@@ -98,10 +98,10 @@ impl Part {
                 problem.field = Some("image".to_owned());
                 return Err(problem);
             }
-            file.write_all(&chunk).await.map_err(not_written)?;
+            file.write_all(&chunk).await.map_err(|error| not_written(&error))?;
         }
-        file.flush().await.map_err(not_written)?;
-        file.get_ref().sync_all().await.map_err(not_written)?;
+        file.flush().await.map_err(|error| not_written(&error))?;
+        file.get_ref().sync_all().await.map_err(|error| not_written(&error))?;
         if part.bytes == 0 {
             return Err(Problem::field("image", "`image` is empty"));
         }
@@ -120,7 +120,7 @@ impl Part {
         tokio::task::spawn_blocking(move || std::fs::rename(from, to).and_then(|()| sync_dir(&results)))
             .await
             .map_err(Problem::internal)?
-            .map_err(not_written)?;
+            .map_err(|error| not_written(&error))?;
         self.kept = true;
         Ok(name)
     }
@@ -165,7 +165,7 @@ async fn moving<T>(piece: impl Future<Output = Result<T, MultipartError>>) -> Re
     }
 }
 
-fn not_written(error: io::Error) -> Problem {
+fn not_written(error: &io::Error) -> Problem {
     let problem = Problem::internal(format_args!("a result could not be written: {error}"));
     if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "the studio's disk is full");

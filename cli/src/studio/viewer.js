@@ -29,7 +29,7 @@ function showMesh(canvas, buffer) {
   const low = [0, 1, 2].map(k => corners.reduce((m, c) => Math.min(m, c[k]), Infinity));
   const high = [0, 1, 2].map(k => corners.reduce((m, c) => Math.max(m, c[k]), -Infinity));
   const middle = low.map((v, k) => (v + high[k]) / 2);
-  const reach = Math.hypot(...low.map((v, k) => (high[k] - v) / 2)) || 1;
+  const reach = corners.reduce((m, c) => Math.max(m, Math.hypot(...c.map((v, k) => v - middle[k]))), 0) || 1;
   const pen = canvas.getContext("2d");
   let turn = 0.6, tilt = 0.35, held = null;
   canvas.onpointerdown = e => { held = [e.clientX, e.clientY]; canvas.setPointerCapture(e.pointerId); };
