@@ -2,7 +2,9 @@
 //! beside a bare echo of the same frames on the same sockets in the same run.
 //!
 //! `cargo bench -p studio-worker-async-std`. Target: medians of at most twice the echo's, with an engine that
-//! answers at once. The studio is a blocking socket on a thread of its own in all three.
+//! answers at once. One that computes does so on a thread; what it costs to wake that and then the loop is
+//! shown beside it.
+//! The studio is a blocking socket on a thread of its own in all of them.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -23,6 +25,8 @@ use studio_worker_async_std::{AsyncStd, MemoryStore, Runtime as _, block_on, sta
 use studio_worker_core::{
     conformance::{Running, Session, TestEngine, TestStudio, options, registered},
     drive::{Connect, Outgoing, Received},
+    engine::{Effect, Engine, Happened, Models, Output, Recipe, Service},
+    wire::{Claim, TaskKind},
 };
 
 fn main() {
@@ -30,18 +34,23 @@ fn main() {
     let rounds = if env::args().any(|arg| arg == "--bench") { 5_000 } else { 50 };
     // Alternating slices, so that what else the machine does hits all alike.
     let slices = 10;
-    let (mut worker, mut echo) = (Worker::new(), Echo::new());
-    let (mut accepts, mut results, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
-    worker.rounds(rounds / slices, &mut Vec::new(), &mut Vec::new());
+    let mut echo = Echo::new();
+    let mut at_once = Worker::new(Arc::new(AtOnce));
+    let mut computing = Worker::new(TestEngine::new());
+    let [mut echoes, mut accepts, mut results, mut computed] = [const { Vec::new() }; 4];
     echo.rounds(rounds / slices, &mut Vec::new());
+    at_once.rounds(rounds / slices, &mut Vec::new(), &mut Vec::new());
+    computing.rounds(rounds / slices, &mut Vec::new(), &mut Vec::new());
     for _ in 0..slices {
         echo.rounds(rounds / slices, &mut echoes);
-        worker.rounds(rounds / slices, &mut accepts, &mut results);
+        at_once.rounds(rounds / slices, &mut accepts, &mut results);
+        computing.rounds(rounds / slices, &mut Vec::new(), &mut computed);
     }
     println!("{rounds} rounds each               median       p99");
     let base = report("echo of the offer", echoes, None);
     report("offer to accept", accepts, Some(base));
     report("offer to JSON result", results, Some(base));
+    report("the same, computed", computed, Some(base));
 }
 
 fn report(what: &str, mut times: Vec<Duration>, base: Option<Duration>) -> Duration {
@@ -54,7 +63,33 @@ fn report(what: &str, mut times: Vec<Duration>, base: Option<Duration>) -> Durat
     median
 }
 
-/// The worker as it is, with an engine that answers at once.
+/// An engine that answers at once.
+struct AtOnce;
+
+impl Engine for AtOnce {
+    fn name(&self) -> &str {
+        "synthetic"
+    }
+
+    fn services(&self) -> Vec<Service> {
+        let models = Models::Listed(vec!["synthetic".into()]);
+        vec![Service { kind: TaskKind::Llm, engine: "synthetic".into(), models }]
+    }
+
+    fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
+        Box::new(Answer(Arc::clone(claim)))
+    }
+}
+
+struct Answer(Arc<Claim>);
+
+impl Recipe for Answer {
+    fn next(&mut self, _: Happened) -> Effect {
+        Effect::Done(Ok(Output::Json(Arc::new(json!({ "said": self.0.task.prompt() })))))
+    }
+}
+
+/// The worker as it is.
 struct Worker {
     session: Session,
     jobs: usize,
@@ -63,10 +98,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> Self {
+    fn new(engine: Arc<dyn Engine>) -> Self {
         let studio = TestStudio::new();
         let options = options(&studio.base(), registered());
-        let (handle, driving) = start(options, TestEngine::new(), Arc::new(MemoryStore::new())).unwrap();
+        let (handle, driving) = start(options, engine, Arc::new(MemoryStore::new())).unwrap();
         let running = Running::new(handle, || block_on(driving));
         Self { session: studio.session(), jobs: 0, _running: running, _studio: studio }
     }
