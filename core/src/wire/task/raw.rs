@@ -96,7 +96,7 @@ const VIDEO: &[&str] =
     &["prompt", "seconds", "width", "height", "ext", "negative_prompt", "init_image_url", "fps"];
 const MESH: &[&str] = &["image_url", "seed", "ext"];
 
-fn parameters_of(kind: TaskKind) -> &'static [&'static str] {
+pub(super) fn parameters_of(kind: TaskKind) -> &'static [&'static str] {
     match kind {
         TaskKind::Image => IMAGE,
         TaskKind::Llm => LLM,

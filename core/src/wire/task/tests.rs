@@ -3,7 +3,7 @@ use alloc::{string::ToString, vec};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use super::{raw::parameters_of, *};
 
 fn read(value: &Value) -> Task {
     Task::from_json(value).unwrap_or_else(|problem| panic!("{value}: {problem}"))
