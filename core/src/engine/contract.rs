@@ -208,6 +208,11 @@ impl EngineError {
     pub fn transient(message: impl fmt::Display) -> Self {
         Self { message: cut(&message.to_string()), retryable: true }
     }
+
+    /// The same, with a message that is no longer than it may be.
+    pub(crate) fn bounded(self) -> Self {
+        Self { message: cut(&self.message), ..self }
+    }
 }
 
 fn cut(message: &str) -> String {

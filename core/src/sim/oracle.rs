@@ -1,5 +1,7 @@
 //! What must never happen, whatever the studio, the network and the engine do.
 
+#![allow(clippy::panic, reason = "a broken promise is what an oracle is to cry about")]
+
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -251,7 +253,7 @@ impl Oracle {
                 assert_eq!(self.running.replace(*run), None, "two runs at once");
             }
             Action::CancelRun { run } => {
-                assert_eq!(self.running, Some(*run), "a run that is over was cancelled")
+                assert_eq!(self.running, Some(*run), "a run that is over was cancelled");
             }
             Action::Discard(file) => {
                 assert!(self.files.remove(&file.path), "a file was deleted twice");

@@ -169,8 +169,11 @@ impl Game {
                 });
             }
             12 => {
-                let end =
-                    if how % 2 == 0 { SessionEnd::Dropped("gone".into()) } else { SessionEnd::TooLarge };
+                let end = if how.is_multiple_of(2) {
+                    SessionEnd::Dropped("gone".into())
+                } else {
+                    SessionEnd::TooLarge
+                };
                 self.input(Input::Closed { conn, end });
             }
             13..=15 => self.end_run(how),
@@ -180,7 +183,7 @@ impl Game {
                 self.input(Input::UploadProgress { request, sent: u64::from(how) * 1000 });
             }
             19 => {
-                let outcome = if how % 4 == 0 { Err("disk full".to_owned()) } else { Ok(()) };
+                let outcome = if how.is_multiple_of(4) { Err("disk full".to_owned()) } else { Ok(()) };
                 let store = self.stores.pop().unwrap_or(StoreId(u64::from(how)));
                 self.input(Input::Stored { store, outcome });
             }
@@ -204,7 +207,7 @@ impl Game {
             25 => self.command(Command::SetThreshold(f64::from(how) / 8.0 - 1.0)),
             26 if how > 200 => self.command(if how > 250 { Command::Stop } else { Command::Drain }),
             27 if how > 200 => {
-                if let Some(settings) = settings(how % 2 == 0) {
+                if let Some(settings) = settings(how.is_multiple_of(2)) {
                     self.command(Command::Reconfigure(settings.into()));
                 }
             }
@@ -219,7 +222,7 @@ impl Game {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 self.text(text);
             }
-            30 => self.input(Input::OtherFrame { conn, binary: how % 2 == 0 }),
+            30 => self.input(Input::OtherFrame { conn, binary: how.is_multiple_of(2) }),
             _ => self.input(Input::Flushed { conn, upto: self.sent }),
         }
     }

@@ -79,6 +79,10 @@ impl Worker {
             SessionState::Waiting | SessionState::Unregistered => {}
         }
         let Some(Reconfigured { api_base, identity }) = self.reconfigured.take() else { return };
+        if api_base != self.options.settings.api_base {
+            // Jobs of one studio are no business of another.
+            self.forget_all("the worker went to another studio before it was offered again");
+        }
         self.options.settings.api_base = api_base;
         self.adopt_identity(identity);
         self.refresh_capabilities();
@@ -185,9 +189,8 @@ impl Worker {
         if self.exit.is_some() || self.ended {
             return;
         }
-        if let Some(slot) = &self.jobs.slot {
-            let run = slot.run;
-            self.act(Action::CancelRun { run });
+        if let Some(key) = self.jobs.slot.as_ref().and_then(|slot| slot.job) {
+            self.stop_run(key);
         }
         match &exit {
             Exit::Drained | Exit::Stopped => {
@@ -205,7 +208,7 @@ impl Worker {
     /// `Exit`, once and last.
     pub(super) fn end(&mut self) {
         let Some(exit) = self.exit.take() else { return };
-        self.forget_all();
+        self.forget_all("the worker ended before it was offered again");
         if let Some(request) = self.registration.give_up() {
             self.act(Action::CancelRequest { request });
         }

@@ -16,7 +16,7 @@ use super::{
     timers::{HELD_BOUND, STABLE_AFTER, Timer},
 };
 use crate::{
-    engine::{Output, Payload},
+    engine::{EngineError, Output, Payload},
     wire::{CloseCode, JobId, LogLevel, WorkerFrame},
 };
 
@@ -40,32 +40,26 @@ impl Worker {
             }
             Some(Product::Output(Output::Bytes { .. })) => self.deliver_bytes(key),
             Some(Product::Failure(error)) => {
-                let error = error.clone();
-                self.fail(key, Sent::Fail { error, retryable: false });
+                let error = EngineError::permanent(error);
+                self.fail(key, error);
             }
             None => {}
         }
     }
 
     /// Ends a claim without a result.
-    pub(super) fn fail(&mut self, key: JobKey, sent: Sent) {
+    pub(super) fn fail(&mut self, key: JobKey, error: EngineError) {
+        let EngineError { message: error, retryable } = error;
         let Some(job) = self.jobs.get_mut(key) else { return };
-        if let Sent::Fail { error, retryable } = &sent {
-            let frame = WorkerFrame::Fail {
-                job_id: job.subject.job_id.clone(),
-                error: error.clone(),
-                retryable: *retryable,
-            };
-            // What no attempt can mend needs no second run either.
-            if !retryable && job.claim.is_some() {
-                job.product = Some(Product::Failure(error.clone()));
-            }
-            let again = if *retryable { "another attempt may help" } else { "for good" };
-            let (id, error) = (job.subject.job_id.clone(), error.clone());
-            job.sent = Some(sent);
-            self.log(LogLevel::Warn, "job", format_args!("failed, {again}: {error}"), Some(&id));
-            self.send_for_ack(frame);
+        let job_id = job.subject.job_id.clone();
+        job.sent = Some(Sent::Fail { error: error.clone(), retryable });
+        // What no attempt can mend needs no second run either.
+        if !retryable && job.claim.is_some() {
+            job.product = Some(Product::Failure(error.clone()));
         }
+        let again = if retryable { "another attempt may help" } else { "for good" };
+        self.log(LogLevel::Warn, "job", format_args!("failed, {again}: {error}"), Some(&job_id));
+        self.send_for_ack(WorkerFrame::Fail { job_id, error, retryable });
     }
 
     pub(super) fn on_ack(&mut self, job_id: &JobId) {
@@ -207,20 +201,17 @@ impl Worker {
         self.end_job(key, JobEvent::GivenUp, outcome);
     }
 
-    /// The worker ends, and with it everything that has no claim.
-    pub(super) fn forget_all(&mut self) {
+    /// Lets go of all that is in hand.
+    pub(super) fn forget_all(&mut self, why: &str) {
         while let Some(key) = self.jobs.all.first().map(|job| job.key) {
-            self.forget(key, "the worker ended before it was offered again");
+            self.stop_run(key);
+            self.forget(key, why);
         }
     }
 
     /// Ends a job that nobody will want, its run and its upload with it.
-    fn abandon(&mut self, key: JobKey, reason: String) {
-        if let Some(slot) = self.jobs.slot.as_mut().filter(|slot| slot.job == Some(key)) {
-            slot.job = None;
-            let run = slot.run;
-            self.act(Action::CancelRun { run });
-        }
+    pub(super) fn abandon(&mut self, key: JobKey, reason: String) {
+        self.stop_run(key);
         self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason });
     }
 
@@ -284,7 +275,7 @@ impl Worker {
         }
         let product = self.jobs.get_mut(key).and_then(|job| job.product.take());
         self.discard(product);
-        let error = format!("the worker stopped before the job was done ({why})");
-        self.fail(key, Sent::Fail { error, retryable: true });
+        let error = format_args!("the worker stopped before the job was done ({why})");
+        self.fail(key, EngineError::transient(error));
     }
 }

@@ -10,7 +10,7 @@ use super::{
     states::JobState,
 };
 use crate::{
-    engine::{EngineError, Output, Payload},
+    engine::{Output, Payload},
     time::Wall,
     wire::{Claim, JobId, Offer},
 };
@@ -215,9 +215,4 @@ fn weight(json: &Value) -> u64 {
         Value::Object(fields) => fields.iter().map(|(name, value)| name.len() as u64 + weight(value)).sum(),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
-}
-
-/// What is said of a failure.
-pub(super) fn failure_of(error: &EngineError) -> Sent {
-    Sent::Fail { error: error.message.clone(), retryable: error.retryable }
 }

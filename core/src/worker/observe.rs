@@ -20,7 +20,7 @@ pub struct CurrentJob {
     pub job_id: JobId,
     /// Its kind.
     pub kind: TaskKind,
-    /// Its model.
+    /// Its model, cut by [`truncate_prompt`].
     pub model: String,
     /// Its prompt, cut by [`truncate_prompt`].
     pub prompt: String,
@@ -34,7 +34,7 @@ impl CurrentJob {
         Self {
             job_id: claim.job_id.clone(),
             kind: claim.task.kind(),
-            model: claim.model.clone(),
+            model: truncate_prompt(&claim.model),
             prompt: truncate_prompt(claim.task.prompt()),
             started_at,
         }

@@ -1,12 +1,17 @@
 //! Answering offers (sections 5 and 6), and the engine's one slot.
 
-use alloc::{boxed::Box, format, string::ToString, sync::Arc};
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    sync::Arc,
+};
 
 use super::{
     Worker,
     io::{Action, Exit, Observation, RunId},
-    jobs::{JobKey, Product, Sent, Slot, Subject, failure_of},
-    observe::{CurrentJob, JobOutcome},
+    jobs::{JobKey, Product, Slot, Subject},
+    observe::{CurrentJob, JobOutcome, truncate_prompt},
     states::{JobEvent, JobState, SessionState},
     timers::{ORPHAN_BOUND, STUCK_BOUND, Timer},
 };
@@ -137,8 +142,8 @@ impl Worker {
     fn judge_unreadable(
         &mut self,
         job_id: JobId,
-        model: alloc::string::String,
-        kind: alloc::string::String,
+        model: String,
+        kind: String,
         engine: Option<&str>,
         problem: &ClaimProblem,
     ) {
@@ -152,16 +157,21 @@ impl Worker {
                 ClaimProblem::UnknownKind { .. } => problem.to_string(),
                 ClaimProblem::Parameter { .. } => format!("cannot serve {kind} with the model {model:?}"),
             };
-            self.reject(&job_id, &super::truncate_prompt(&reason), None);
+            self.reject(&job_id, &reason, None);
             return;
         }
         // Invalid for everyone: taken, so that it can be failed for good.
         self.accept(&job_id);
-        let prompt = alloc::string::String::new();
-        let subject = Subject { job_id, kind, model, prompt, accepted_at: self.now.wall };
+        let subject = Subject {
+            job_id,
+            kind: truncate_prompt(&kind),
+            model: truncate_prompt(&model),
+            prompt: String::new(),
+            accepted_at: self.now.wall,
+        };
         let key = self.jobs.add(JobState::Running, subject, None);
         self.job_event(key, JobEvent::Finished);
-        self.fail(key, Sent::Fail { error: format!("the job is invalid: {problem}"), retryable: false });
+        self.fail(key, EngineError::permanent(format_args!("the job is invalid: {problem}")));
     }
 
     fn accept(&mut self, job_id: &JobId) {
@@ -179,8 +189,10 @@ impl Worker {
     }
 
     fn reject(&mut self, job_id: &JobId, reason: &str, code: Option<RejectCode>) {
+        // Names in it are the studio's own words, of any length.
+        let reason = truncate_prompt(reason);
         self.log(LogLevel::Info, "job", format_args!("declined: {reason}"), Some(job_id));
-        self.send(WorkerFrame::Reject { job_id: job_id.clone(), reason: reason.into(), code });
+        self.send(WorkerFrame::Reject { job_id: job_id.clone(), reason, code });
     }
 
     /// Accepts a job and gives it to the engine.
@@ -218,7 +230,7 @@ impl Worker {
                     Err(error)
                 }
             },
-            (_, outcome) => outcome,
+            (_, outcome) => outcome.map_err(EngineError::bounded),
         };
         let claimed = state == JobState::Running;
         self.timers.clear(Timer::Orphan);
@@ -228,15 +240,10 @@ impl Worker {
             }
             outcome => {
                 self.job_event(key, JobEvent::Finished);
-                if let Err(error) = &outcome
-                    && claimed
-                {
-                    self.fail(key, failure_of(error));
-                    return;
-                }
                 let product = match outcome {
-                    Ok(output) => Product::Output(output),
+                    Err(error) if claimed => return self.fail(key, error),
                     Err(error) => Product::Failure(error.message),
+                    Ok(output) => Product::Output(output),
                 };
                 if let Some(job) = self.jobs.get_mut(key) {
                     job.product = Some(product);
@@ -257,7 +264,7 @@ impl Worker {
             self.timers.clear(Timer::Orphan);
             if self.jobs.get(key).is_some_and(|job| job.state == JobState::Running) {
                 self.job_event(key, JobEvent::Finished);
-                self.fail(key, Sent::Fail { error, retryable: true });
+                self.fail(key, EngineError::transient(error));
             } else {
                 self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason: error });
             }
@@ -282,13 +289,16 @@ impl Worker {
     pub(super) fn give_up_orphan(&mut self, why: &str) {
         self.timers.clear(Timer::Orphan);
         let Some(key) = self.jobs.orphan().map(|job| job.key) else { return };
+        self.abandon(key, format!("cancelled after its claim was lost: {why}"));
+    }
+
+    /// Tells the engine to stop a job's run, if it has it. The slot is taken until it has.
+    pub(super) fn stop_run(&mut self, key: JobKey) {
         if let Some(slot) = self.jobs.slot.as_mut().filter(|slot| slot.job == Some(key)) {
             slot.job = None;
             let run = slot.run;
             self.act(Action::CancelRun { run });
         }
-        let reason = format!("cancelled after its claim was lost: {why}");
-        self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason });
     }
 
     /// Keeps an offer until the upload before it is over.

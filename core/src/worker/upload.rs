@@ -5,13 +5,13 @@ use alloc::{format, string::ToString};
 use super::{
     Worker,
     io::{Action, HttpAnswer, HttpFailure, RequestId, Upload},
-    jobs::{JobKey, Product, Sent, Uploading},
+    jobs::{JobKey, Product, Uploading},
     observe::JobOutcome,
     states::{JobEvent, JobState},
     timers::{Timer, UPLOAD_RETRY_BOUND, UPLOAD_STALL_BOUND},
 };
 use crate::{
-    engine::Output,
+    engine::{EngineError, Output},
     wire::{LogLevel, multipart::Envelope, retry_after},
 };
 
@@ -244,30 +244,30 @@ impl Worker {
     /// No attempt to upload it will help: the job fails, under this claim or the next.
     fn on_upload_refused(&mut self, key: JobKey, what: &str) {
         let upload = self.stop_upload(key);
-        let error = format!("the studio refused the result: {what}");
+        let error = EngineError::permanent(format_args!("the studio refused the result: {what}"));
         let Some(job) = self.jobs.get_mut(key) else { return };
-        let product = job.product.replace(Product::Failure(error.clone()));
+        let product = job.product.replace(Product::Failure(error.message.clone()));
         self.discard(product);
-        self.fail_upload(key, upload.as_ref(), Sent::Fail { error, retryable: false });
+        self.fail_upload(key, upload.as_ref(), error);
     }
 
     /// The upload has failed for too long: lets go of the claim, keeps the result.
     pub(super) fn give_up_upload(&mut self, key: JobKey) {
         let Some(upload) = self.stop_upload(key) else { return };
-        let error = format!("the result could not be uploaded: {}", upload.trouble);
-        self.fail_upload(key, Some(&upload), Sent::Fail { error, retryable: true });
+        let error = format_args!("the result could not be uploaded: {}", upload.trouble);
+        self.fail_upload(key, Some(&upload), EngineError::transient(error));
     }
 
     /// Ends the claim of an upload that failed, if the studio still holds it: a `fail` for any other job is a
     /// violation.
-    fn fail_upload(&mut self, key: JobKey, upload: Option<&Uploading>, sent: Sent) {
+    fn fail_upload(&mut self, key: JobKey, upload: Option<&Uploading>, error: EngineError) {
         if self.jobs.get(key).is_none_or(|job| job.state != JobState::Delivering) {
             return;
         }
         if upload.is_some_and(|upload| upload.superseded) {
             self.lose_claim_of(key);
         } else {
-            self.fail(key, sent);
+            self.fail(key, error);
         }
     }
 

@@ -63,6 +63,14 @@ fn a_failure_says_whether_another_attempt_can_help() {
 }
 
 #[test]
+fn what_an_engine_says_at_length_is_cut() {
+    let mut rig = running("j-1");
+    rig.run_ends(Err(EngineError { message: "é".repeat(100_000), retryable: true }));
+    let fail = rig.frames().pop().unwrap();
+    assert_eq!(fail["error"].as_str().unwrap().chars().count(), EngineError::MAX_CHARS);
+}
+
+#[test]
 fn a_next_offer_confirms_a_result() {
     let mut rig = sent("j-1");
     assert_eq!(rig.answer_to(&llm("j-2")), "accept");

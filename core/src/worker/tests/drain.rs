@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::{jobs::*, rig::*};
-use crate::worker::{Command, Exit, states::JobState};
+use crate::{
+    wire::WorkerFrame,
+    worker::{Action, Command, Exit, states::JobState},
+};
 
 #[test]
 fn an_idle_worker_is_out_at_once_with_close_1000() {
@@ -180,8 +183,7 @@ fn the_last_logs_leave_before_the_close() {
     rig.command(Command::Drain);
     rig.run_ends(bytes());
     rig.answered(status(200));
-    let at = |wanted: fn(&crate::worker::Action) -> bool| rig.history.iter().rposition(wanted).unwrap();
-    use crate::{wire::WorkerFrame, worker::Action};
+    let at = |wanted: fn(&Action) -> bool| rig.history.iter().rposition(wanted).unwrap();
     let logs = at(|action| matches!(action, Action::Send { frame: WorkerFrame::LogBatch { .. }, .. }));
     assert!(logs < at(|action| matches!(action, Action::Close { .. })));
 }

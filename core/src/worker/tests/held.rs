@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use super::{jobs::*, rig::*};
 use crate::{
     engine::{EngineError, Output},
-    worker::{Action, states::JobState},
+    worker::{Action, Command, states::JobState},
 };
 
 const MINUTE: u64 = 60;
 
 /// A picture of that many MiB in memory.
+#[allow(clippy::unnecessary_wraps, reason = "what an engine says is a `Result`")]
 fn large(mib: usize) -> Result<Output, EngineError> {
     Ok(Output::Bytes { ext: "webp".into(), payload: vec![0; mib << 20].into() })
 }
@@ -269,4 +270,25 @@ fn a_job_that_is_delivered_is_no_longer_held_for_its_time() {
     assert!(rig.completed("j-1"));
     assert_eq!(rig.discarded(), ["f"]);
     assert!(!rig.history.iter().any(|action| matches!(action, Action::CancelRequest { .. })));
+}
+
+#[test]
+fn what_one_studio_is_owed_never_goes_to_another() {
+    let mut rig = uploading("j-1");
+    let request = rig.request();
+    rig.break_connection();
+    let mut elsewhere = settings(registered());
+    elsewhere.api_base = crate::wire::ApiBase::parse("http://elsewhere").unwrap();
+    rig.command(Command::Reconfigure(elsewhere.clone().into()));
+    assert!(rig.cancelled(request));
+    assert_eq!(rig.worker.jobs().count(), 0);
+
+    let mut rig = running("j-1");
+    rig.break_connection();
+    rig.command(Command::Reconfigure(elsewhere.into()));
+    assert_eq!((rig.worker.jobs().count(), rig.cancelled_runs()), (0, 1));
+    rig.open();
+    assert_eq!(rig.answer_to(&image("j-1")), "reject busy");
+    rig.run_ends(file("late"));
+    assert_eq!(rig.discarded(), ["late"]);
 }

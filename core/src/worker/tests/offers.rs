@@ -1,6 +1,6 @@
 //! Section 5: how an offer is answered.
 
-use alloc::{format, vec};
+use alloc::{borrow::ToOwned, format, string::ToString};
 
 use serde_json::{Value, json};
 
@@ -275,9 +275,35 @@ fn observers_see_the_job_in_hand_until_it_is_delivered() {
 
 #[test]
 fn ids_of_any_sort_are_answered_as_they_came() {
-    for id in vec!["a/b?c#d%20", "ü ñ", "", " ", "\"quoted\"\n"] {
+    for id in ["a/b?c#d%20", "ü ñ", "", " ", "\"quoted\"\n"] {
         let mut rig = Rig::serving();
         rig.frame(&llm(id));
         assert_eq!(rig.answers(), [("accept".into(), id.into())]);
+    }
+}
+
+#[test]
+fn what_a_studio_writes_at_length_is_answered_briefly() {
+    let long = "x".repeat(1 << 20);
+    for claim in [
+        with(image("j-1"), "model", json!(long)),
+        with(invalid("j-1"), "model", json!(long)),
+        with(image("j-1"), "modelSource", json!({ "engine": long })),
+        offer("j-1", json!({ "kind": long })),
+        offer("j-1", json!({ "kind": "image", "prompt": "a", "steps": long })),
+    ] {
+        let mut rig = Rig::serving();
+        rig.frame(&claim);
+        for frame in rig.frames() {
+            assert!(
+                frame.to_string().len() < 10_000,
+                "{} bytes of {}",
+                frame.to_string().len(),
+                frame["type"]
+            );
+        }
+        rig.ack("failAck", "j-1");
+        let long = rig.history.iter().map(|action| format!("{action:?}")).find(|text| text.len() > 20_000);
+        assert_eq!(long.map(|text| text.chars().take(200).collect::<String>()), None);
     }
 }

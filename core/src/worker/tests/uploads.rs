@@ -13,6 +13,7 @@ fn broken() -> Result<HttpAnswer, HttpFailure> {
     Err(HttpFailure("connection reset".into()))
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "what an engine or a studio says is a `Result`")]
 fn later(status: u16, retry_after: &str) -> Result<HttpAnswer, HttpFailure> {
     Ok(HttpAnswer { status, retry_after: Some(retry_after.into()), ..HttpAnswer::default() })
 }
