@@ -9,7 +9,17 @@
 //! # Ok::<_, studio_worker::Error>(())
 //! ```
 
-use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
 
 use async_std::task;
 use serde_json::{Value, json};
@@ -322,23 +332,34 @@ pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdo
     let store = Arc::new(ConfigStore::new(file.clone()));
     let (handle, driving) = async_std_runtime::start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
-    // Not beside the worker on its thread: a file system that hangs must not silence it.
-    let watching = task::spawn(watch(Watcher::new(file, config), engine, handle.clone()));
+    // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
+    // than a timer, which wakes two others.
+    let (ends, ended) = mpsc::channel();
+    let (watcher, told) = (Watcher::new(file, config), handle.clone());
+    let watching = move || watch(watcher, engine, &told, &ended);
+    if let Err(error) = thread::Builder::new().name("config".into()).spawn(watching) {
+        log::warn!(
+            "changes of the configuration count after a restart only, since no thread could be had: {error}"
+        );
+    }
     let listening = shutdown.map(|shutdown| task::spawn(shutdown.steer(handle)));
     let exit = driving.await;
-    drop(forwarding);
-    watching.cancel().await;
+    drop((forwarding, ends));
     if let Some(listening) = listening {
         listening.cancel().await;
     }
     Ok(exit)
 }
 
-/// Takes over what changes in the configuration.
-async fn watch(mut watcher: Watcher, mut engine: Arc<dyn Engine>, handle: WorkerHandle) {
+/// Takes over what changes in the configuration, until the other end of `ended` is dropped.
+fn watch(
+    mut watcher: Watcher,
+    mut engine: Arc<dyn Engine>,
+    handle: &WorkerHandle,
+    ended: &mpsc::Receiver<Infallible>,
+) {
     let mut served = watcher.config().clone();
-    loop {
-        task::sleep(LOOK_INTERVAL).await;
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
         let config = match watcher.look() {
             Seen::Nothing => continue,
             Seen::Mended => {

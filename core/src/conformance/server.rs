@@ -245,9 +245,20 @@ impl Session {
         self
     }
 
+    fn read(&mut self) -> tungstenite::Result<Message> {
+        loop {
+            match self.socket.read() {
+                // A read with a time limit is not taken up again by the system when a signal interrupts it, such as
+                // that of a program's end.
+                Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// The next message, whatever it is.
     pub fn message(&mut self) -> Message {
-        self.socket.read().expect("nothing more comes on the session")
+        self.read().expect("nothing more comes on the session")
     }
 
     /// The next text frame.
@@ -283,7 +294,7 @@ impl Session {
 
     /// Waits until the worker ends the connection, without a frame.
     pub fn ends(&mut self) {
-        let read = self.socket.read();
+        let read = self.read();
         assert!(read.is_err(), "the connection should have ended, but this came: {read:?}");
     }
 
@@ -381,7 +392,7 @@ impl Session {
     pub fn close(mut self, code: u16, reason: &'static str) {
         self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).unwrap();
         let answered = loop {
-            match self.socket.read() {
+            match self.read() {
                 Ok(Message::Close(_)) => break true,
                 Ok(_) => {}
                 Err(_) => break false,
