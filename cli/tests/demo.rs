@@ -97,3 +97,33 @@ fn a_folder_that_cannot_be_used_is_an_error_of_one_line() {
     }
     assert_eq!(fs::read(home.path().join("full/mine")).unwrap(), b"x");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_it_and_leaves_nothing() {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _},
+        process::Stdio,
+    };
+    let home = home();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_studio-worker"))
+        .arg("demo")
+        .current_dir(home.path())
+        .env("HOME", home.path())
+        .env("TMPDIR", home.path().join("tmp"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.starts_with("studio:"), "{line}");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(1), "error: the demo was interrupted\n"));
+    assert_eq!(fs::read_dir(home.path().join("tmp")).unwrap().count(), 0);
+    assert!(!home.path().join("studio-demo-1").exists());
+}

@@ -6,7 +6,7 @@ use clap::Args;
 use studio_worker_core::studio::Options;
 
 use crate::{
-    Error,
+    Error, machine,
     studio::{Config, Server, default_data_dir},
 };
 
@@ -58,7 +58,7 @@ impl Studio {
         let runtime = crate::studio::runtime()?;
         runtime.block_on(async {
             let mut signals = Signals::listen().map_err(Error::Signals)?;
-            let address = server.address();
+            let address = reached_by(server.address());
             writeln!(out, "studio:       http://{address}")?;
             writeln!(out, "data:         {}", server.data().display())?;
             if let Some(path) = server.admin_token_path() {
@@ -81,6 +81,15 @@ impl Studio {
                 () = signalled => Ok(()),
             }
         })
+    }
+}
+
+/// The address as others reach it: all addresses of this machine are none that can be connected to.
+fn reached_by(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("{}:{}", machine::host_name(), address.port())
+    } else {
+        address.to_string()
     }
 }
 

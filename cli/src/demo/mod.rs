@@ -123,7 +123,20 @@ fn play_until(
     folder: Option<PathBuf>,
     out: &mut dyn Write,
 ) -> Result<Vec<Delivered>, DemoError> {
-    let folder = make_folder(folder)?;
+    let (folder, made) = make_folder(folder)?;
+    let outcome = play_into(&folder, interrupted, out);
+    if outcome.is_err() && made {
+        // Only an empty one can be removed: what was delivered stays.
+        let _ = fs::remove_dir(&folder);
+    }
+    outcome
+}
+
+fn play_into(
+    folder: &Path,
+    interrupted: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<Vec<Delivered>, DemoError> {
     let stage = Stage::open()?;
     let act = Act { client: Client::new(stage.address()), stage: &stage, interrupted, start: Instant::now() };
     writeln!(out, "studio:   http://{}", stage.address())?;
@@ -149,11 +162,11 @@ fn play_until(
 
     let mut delivered = Vec::new();
     for (piece, job) in pieces.iter().zip(&jobs) {
-        delivered.push(act.save(piece, job, &folder)?);
+        delivered.push(act.save(piece, job, folder)?);
     }
-    page::write(&folder, &delivered)?;
+    page::write(folder, &delivered)?;
     stage.close()?;
-    table(&folder, &delivered, out)?;
+    table(folder, &delivered, out)?;
     Ok(delivered)
 }
 
@@ -258,22 +271,24 @@ fn text<'a>(value: &'a Value, name: &'static str) -> Result<&'a str, DemoError> 
     value[name].as_str().ok_or(DemoError::Lacks(name))
 }
 
-/// Makes the folder for the results: the one that is wanted, or the first `studio-demo-N` that isn't there yet.
-fn make_folder(wanted: Option<PathBuf>) -> Result<PathBuf, DemoError> {
+/// Makes the folder for the results: the one that is wanted, or the first `studio-demo-N` that isn't there yet. Gives
+/// back whether it is new, too.
+fn make_folder(wanted: Option<PathBuf>) -> Result<(PathBuf, bool), DemoError> {
     let failed = |folder: &Path| {
         let folder = folder.to_owned();
         move |source| DemoError::Folder { folder, source }
     };
     if let Some(folder) = wanted {
+        let new = !folder.exists();
         fs::create_dir_all(&folder).map_err(failed(&folder))?;
         let mut inside = fs::read_dir(&folder).map_err(failed(&folder))?;
-        return if inside.next().is_none() { Ok(folder) } else { Err(DemoError::NotEmpty(folder)) };
+        return if inside.next().is_none() { Ok((folder, new)) } else { Err(DemoError::NotEmpty(folder)) };
     }
     let mut number = 1_u32;
     loop {
         let folder = PathBuf::from(format!("studio-demo-{number}"));
         match fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
+            Ok(()) => return Ok((folder, true)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(failed(&folder)(error)),
         }
@@ -321,8 +336,12 @@ mod tests {
     fn a_folder_with_something_in_it_is_left_alone() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("a/b");
-        assert_eq!(make_folder(Some(folder.clone())).unwrap(), folder);
-        assert_eq!(make_folder(Some(folder.clone())).unwrap(), folder, "an empty folder is fine");
+        assert_eq!(make_folder(Some(folder.clone())).unwrap(), (folder.clone(), true));
+        assert_eq!(
+            make_folder(Some(folder.clone())).unwrap(),
+            (folder.clone(), false),
+            "an empty one is fine"
+        );
         fs::write(folder.join("x"), b"mine").unwrap();
         assert!(matches!(make_folder(Some(folder)), Err(DemoError::NotEmpty(_))));
     }

@@ -155,7 +155,7 @@ impl Server {
         let mut done = pin!(done);
         tokio::select! {
             served = &mut serving => served?,
-            ended = &mut done => return ended.unwrap_or(Ok(())).map_err(RunError::from),
+            ended = &mut done => return desk_ended(ended),
             () = stop => {}
         }
         desk.shut_down();
@@ -165,11 +165,17 @@ impl Server {
             log::warn!(target: LOG_TARGET, "requests that were still under way are cut off");
         }
         // The desk closes when the last request and the last session have let go of it.
-        match timeout(LAST_SESSIONS, done).await {
-            Ok(Ok(ended)) => ended.map_err(RunError::from),
-            Ok(Err(_)) | Err(_) => Ok(()),
+        if let Ok(ended) = timeout(LAST_SESSIONS, done).await {
+            return desk_ended(ended);
         }
+        log::warn!(target: LOG_TARGET, "sessions that were still open are cut off");
+        Ok(())
     }
+}
+
+fn desk_ended(ended: Result<Result<(), NotStored>, oneshot::error::RecvError>) -> Result<(), RunError> {
+    // A panic on its thread was reported when it happened.
+    Ok(ended.map_err(|_| std::io::Error::other("the desk's thread is gone"))??)
 }
 
 impl Server {

@@ -31,8 +31,9 @@ impl Program {
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
-        let address = line.trim().rsplit("http://").next().unwrap().parse();
-        Self { address: address.unwrap_or_else(|_| panic!("no address: {line:?}")), child, out }
+        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+        let port: u16 = port.unwrap_or_else(|| panic!("no address: {line:?}"));
+        Self { address: ([127, 0, 0, 1], port).into(), child, out }
     }
 
     /// Sends a signal, waits for the end, and gives back the exit code and what else was said.
