@@ -1,13 +1,13 @@
 //! The text of a configuration and where in it things are, so that a change touches nothing else.
 
-use std::{ops::Range, path::Path};
+use std::{fmt, ops::Range, path::Path};
 
 use toml_edit::{Item, Table, TomlError, Value};
 
 use super::{ConfigError, read};
 
 /// A change of one key; `None` removes it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Edit {
     /// The key, at the top level of the file.
     pub key: &'static str,
@@ -24,6 +24,13 @@ impl Edit {
     /// Removes `key`.
     pub const fn remove(key: &'static str) -> Self {
         Self { key, value: None }
+    }
+}
+
+// The value may be a credential.
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.value.is_some() { "set" } else { "remove" }, self.key)
     }
 }
 

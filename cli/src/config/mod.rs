@@ -42,7 +42,6 @@ pub const SECRET_KEYS: [&str; 3] = ["auth_token", "registration_secret", "local_
 
 /// What `config.toml` says, with the defaults of section 7 where it says nothing. Fields are named as its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // the keys are described in the file itself, by the template that it is made from
 pub struct Config {
     /// As it is written, or none: then [`DEFAULT_API_BASE_URL`] counts.
     pub api_base_url: Option<String>,
@@ -50,30 +49,45 @@ pub struct Config {
     pub api_base: ApiBase,
     /// `install_id`, `registration_*`, `worker_id` and `auth_token`.
     pub identity: Identity,
+    /// The operator's name for this machine.
     pub label: Option<String>,
-    /// In GB; at least 0.
+    /// The largest estimate that is accepted, in GB; at least 0.
     pub vram_threshold_gb: Finite,
+    /// Whether the worker starts with the machine.
     pub auto_start: bool,
+    /// Whether jobs are wanted.
     pub auto_enabled: bool,
+    /// What runs the jobs; see [`engines`](crate::engines).
     pub engine: String,
+    /// What the engine `multi` combines.
     pub engines: Vec<String>,
+    /// The address of the engine `gradio`.
     pub gradio_endpoint_url: Option<String>,
+    /// Models to offer beside those that the engine knows.
     pub supported_models_override: Vec<String>,
+    /// Whether the program updates itself.
     pub auto_update_enabled: bool,
-    /// In seconds.
+    /// How often it looks for an update, in seconds.
     pub auto_update_interval_secs: u64,
+    /// Where it looks.
     pub auto_update_feed: String,
+    /// Whether it takes pre-releases.
     pub auto_update_prerelease: bool,
-    /// A leading `~/` is the home directory.
+    /// Where model files are; a leading `~/` is the home directory.
     pub models_root: Option<PathBuf>,
     /// Failures in a row after which the worker ends; none or 0: never.
     pub ws_reconnect_attempts: Option<u32>,
-    /// 0.4, in GB.
+    /// The most memory that the worker's processes may use together, in GB (0.4).
     pub memory_max_gb: u32,
+    /// Whether the window starts hidden (0.4).
     pub start_minimised: bool,
+    /// Whether jobs are wanted only while nobody uses the machine (0.4).
     pub only_when_idle: bool,
+    /// The port of the local API (0.4).
     pub local_api_port: Option<u16>,
+    /// The port of the speech listener (0.4).
     pub stream_port: Option<u16>,
+    /// What clients of the local API must present (0.4).
     pub local_api_token: Option<Secret>,
 }
 

@@ -206,6 +206,23 @@ fn a_worker_whose_directory_cannot_be_written_serves_and_is_still_the_only_one()
 }
 
 #[test]
+fn nothing_is_sent_before_it_can_be_stored() {
+    let studio = TestStudio::new();
+    let home = Home::with(&format!("api_base_url = '{}'\n", studio.base()));
+    let lock = home.dir.path().join(".config.toml.lock");
+    fs::create_dir(&lock).unwrap();
+    let mut worker = run(&home);
+    let line = worker.logs("could not be saved, trying again");
+    assert!(line.contains("ERROR") && line.contains(".config.toml.lock"), "{line}");
+    assert!(!studio.has_request());
+    fs::remove_dir(&lock).unwrap();
+    let asked = studio.request().json();
+    assert!(home.text().contains(asked["installId"].as_str().unwrap()));
+    worker.signal("-TERM");
+    assert_eq!(worker.ends().0.code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_a_drain_and_the_job() {
     let studio = TestStudio::new();
     let home = approved(&studio, "");
