@@ -67,7 +67,7 @@ impl Worker {
             match offer {
                 Offer::Readable(claim) => self.judge_new(claim),
                 Offer::Unreadable { job_id, model, kind, engine, problem } => {
-                    self.judge_unreadable(job_id, model, kind, engine.as_deref(), &problem);
+                    self.judge_unreadable(job_id, &model, &kind, engine.as_deref(), &problem);
                 }
             }
         }
@@ -142,14 +142,14 @@ impl Worker {
     fn judge_unreadable(
         &mut self,
         job_id: JobId,
-        model: String,
-        kind: String,
+        model: &str,
+        kind: &str,
         engine: Option<&str>,
         problem: &ClaimProblem,
     ) {
-        let cannot = match TaskKind::parse(&kind) {
+        let cannot = match TaskKind::parse(kind) {
             _ if matches!(problem, ClaimProblem::UnknownKind { .. }) => true,
-            Some(kind) if !model.is_empty() => !serves(&self.options.settings.services, kind, &model, engine),
+            Some(kind) if !model.is_empty() => !serves(&self.options.settings.services, kind, model, engine),
             _ => false,
         };
         if cannot {
@@ -164,8 +164,8 @@ impl Worker {
         self.accept(&job_id);
         let subject = Subject {
             job_id,
-            kind: truncate_prompt(&kind),
-            model: truncate_prompt(&model),
+            kind: truncate_prompt(kind),
+            model: truncate_prompt(model),
             prompt: String::new(),
             accepted_at: self.now.wall,
         };
