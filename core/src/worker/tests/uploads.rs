@@ -261,6 +261,37 @@ fn a_result_whose_upload_was_given_up_is_recorded_as_failed_when_it_is_not_offer
 }
 
 #[test]
+fn a_new_claim_has_an_hour_of_its_own() {
+    let mut rig = uploading("j-1");
+    rig.answered(later(503, "3000"));
+    assert_eq!(rig.answer_to(&image("j-1")), "accept");
+    next_upload(&mut rig);
+    rig.answered(later(503, "3000"));
+    rig.pass(secs(700));
+    assert_eq!(failure_sent(&mut rig), None);
+}
+
+#[test]
+fn an_answer_that_a_gateway_may_have_given_leaves_open_whether_the_result_arrived() {
+    for (code, completed) in [(500, true), (502, true), (504, true), (503, false), (429, false)] {
+        let mut rig = uploading("j-1");
+        rig.answered(status(code));
+        next_upload(&mut rig);
+        rig.answered(status(409));
+        rig.pass(secs(15 * 60));
+        assert_eq!(rig.completed("j-1"), completed, "{code}");
+    }
+}
+
+#[test]
+fn an_upload_that_is_cut_off_leaves_open_whether_the_result_arrived() {
+    let mut rig = uploading("j-1");
+    rig.break_connection();
+    rig.command(crate::worker::Command::Stop);
+    assert!(rig.completed("j-1") && rig.logged("unconfirmed"));
+}
+
+#[test]
 fn a_refused_token_is_tried_three_times() {
     for code in [401, 403] {
         let mut rig = uploading("j-1");
@@ -337,6 +368,19 @@ fn progress_keeps_an_upload_alive_for_as_long_as_it_takes() {
     rig.input(Input::UploadProgress { request, sent: 199 });
     rig.pass(secs(30));
     assert!(rig.cancelled(request));
+}
+
+#[test]
+fn a_retry_shows_progress_from_its_own_start() {
+    let mut rig = uploading("j-1");
+    rig.input(Input::UploadProgress { request: rig.request(), sent: 100 });
+    rig.answered(broken());
+    next_upload(&mut rig);
+    let request = rig.request();
+    rig.pass(secs(40));
+    rig.input(Input::UploadProgress { request, sent: 50 });
+    rig.pass(secs(40));
+    assert!(!rig.cancelled(request));
 }
 
 #[test]
