@@ -67,7 +67,7 @@ fn report(what: &str, mut times: Vec<Duration>, base: Option<Duration>) -> Durat
 struct AtOnce;
 
 impl Engine for AtOnce {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "synthetic"
     }
 

@@ -23,6 +23,8 @@ mod observers;
 mod runs;
 mod runtime;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
