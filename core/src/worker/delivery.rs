@@ -54,7 +54,7 @@ impl Worker {
         let job_id = job.subject.job_id.clone();
         job.sent = Some(Sent::Fail { error: error.clone(), retryable });
         // What no attempt can mend needs no second run either.
-        if !retryable && job.claim.is_some() {
+        if !retryable {
             job.product = Some(Product::Failure(error.clone()));
         }
         let again = if retryable { "another attempt may help" } else { "for good" };
@@ -79,7 +79,6 @@ impl Worker {
 
     /// The studio has what was sent to end the claim.
     pub(super) fn confirm(&mut self, key: JobKey) {
-        self.timers.clear(Timer::Ack);
         let Some(job) = self.jobs.get_mut(key) else { return };
         match (&job.sent, &job.product) {
             // The upload was given up, and the studio knows that it has no result; but it is still here.
@@ -117,7 +116,6 @@ impl Worker {
             Verdict::TooBig(what) if job.sent == Some(Sent::Complete) => {
                 let error = format!("the studio refused the result as too large: {what}");
                 let product = job.product.replace(Product::Failure(error));
-                job.sent = None;
                 self.discard(product);
             }
             _ => {}

@@ -34,8 +34,9 @@ impl Worker {
     fn note_next_offer(&mut self, offer: &Offer) {
         if let Some(job) = self.jobs.claimed().filter(|job| job.sent.is_some()) {
             let key = job.key;
-            if job.is_asked_for_by(offer) && job.product.is_some() {
-                // The very job again: the studio let go of the claim without having the outcome.
+            if job.is_asked_for_by(offer) {
+                // The very job again: the studio let go of the claim without having the result, or will have it run
+                // anew after a failure that may pass.
                 self.lose_claim_of(key);
             } else {
                 self.confirm(key);
@@ -91,7 +92,6 @@ impl Worker {
             }
             (JobState::Orphaned, true) => {
                 self.timers.clear(Timer::Orphan);
-                self.session.passed_over = 0;
                 self.accept(offer.job_id());
                 self.job_event(key, JobEvent::Reoffered);
                 self.say_changed_recovery();

@@ -231,3 +231,81 @@ fn observers_see_an_orphan_as_the_job_in_hand() {
     });
     assert_eq!(newest, Some(true));
 }
+
+#[test]
+fn a_paused_worker_says_so_again_once_its_orphan_has_failed() {
+    let mut rig = running("j-1");
+    rig.command(Command::Pause);
+    rig.reopen();
+    assert_eq!(rig.last_heartbeat(), (true, None));
+    rig.run_ends(Err(EngineError::transient("no memory")));
+    assert_eq!(rig.last_heartbeat(), (false, None));
+}
+
+#[test]
+fn a_paused_worker_wants_a_job_back_whose_claim_is_lost_within_a_session() {
+    let mut rig = uploading("j-1");
+    rig.command(Command::Pause);
+    assert_eq!(rig.last_heartbeat(), (false, Some("j-1")));
+    rig.answered(status(409));
+    assert_eq!(rig.last_heartbeat(), (true, None));
+    rig.pass(secs(60));
+    assert_eq!(rig.last_heartbeat(), (false, None));
+}
+
+#[test]
+fn each_lost_claim_has_60_s_of_its_own() {
+    let mut rig = held(&llm("j-1"), answer());
+    rig.frame(&image("j-2"));
+    rig.command(Command::Pause);
+    rig.pass(secs(60));
+    assert_eq!(rig.last_heartbeat(), (false, Some("j-2")));
+    rig.reopen();
+    assert_eq!(rig.last_heartbeat(), (true, None));
+    rig.pass(secs(59));
+    assert_eq!(rig.answer_to(&image("j-2")), "accept");
+}
+
+#[test]
+fn nothing_is_waited_for_once_a_job_is_over() {
+    let mut orphan = orphaned("j-1");
+    orphan.frame(&image("j-1"));
+    let mut held = uploading("j-1");
+    held.reopen();
+    held.answered(status(200));
+    let mut confirmed = sent("j-1");
+    confirmed.ack("completeAck", "j-1");
+    let mut next = sent("j-1");
+    next.frame(&llm("j-2"));
+    for mut rig in [orphan, held, confirmed, next] {
+        for _ in 0..300 {
+            let (until, reason) = rig.wait();
+            assert!(!["offer of an orphan", "held result", "acknowledgement"].contains(&reason), "{reason}");
+            rig.pass(until.since(rig.now.mono));
+        }
+    }
+}
+
+#[test]
+fn a_paused_worker_takes_its_running_job_again() {
+    let mut rig = running("j-1");
+    rig.command(Command::Pause);
+    assert_eq!(rig.answer_to(&image("j-1")), "accept");
+    assert_eq!(rig.runs_of("j-1"), 1);
+}
+
+#[test]
+fn a_pause_after_a_resume_is_a_new_chance() {
+    let mut rig = held(&llm("j-1"), answer());
+    rig.command(Command::Pause);
+    rig.pass(secs(60));
+    assert_eq!(rig.last_heartbeat(), (false, None));
+    rig.command(Command::Resume);
+    rig.command(Command::Pause);
+    assert_eq!(rig.last_heartbeat(), (true, None));
+    rig.command(Command::Resume);
+    rig.pass(secs(50));
+    rig.command(Command::Pause);
+    rig.pass(secs(59));
+    assert_eq!(rig.last_heartbeat(), (true, None), "60 s from the newest pause");
+}

@@ -204,3 +204,19 @@ fn a_run_that_fails_leaves_no_offer_parked() {
     rig.run_ends(Err(EngineError::transient("no memory")));
     assert_eq!(rig.answer_to(&image("j-2")), "accept");
 }
+
+#[test]
+fn a_new_claim_has_three_tries_of_its_own() {
+    let mut rig = uploading("j-1");
+    for uploads in 2..=3 {
+        rig.answered(status(401));
+        while rig.uploads() < uploads {
+            rig.next_timer();
+        }
+    }
+    rig.flush();
+    assert_eq!(rig.answer_to(&image("j-1")), "accept");
+    rig.answered(status(401));
+    assert!(!rig.said().contains(&"fail".into()));
+    assert_eq!(rig.state_of("j-1"), Some(JobState::Delivering));
+}
