@@ -29,6 +29,10 @@ use studio_worker_core::{
     wire::{Claim, TaskKind},
 };
 
+/// Between two rounds, so that each offer finds its peer waiting: the worker has dealt with the acknowledgement before
+/// it, and the echo is no warmer than the worker.
+const REST: Duration = Duration::from_millis(1);
+
 fn main() {
     // Without `--bench`, as `cargo test --benches` calls it, a few rounds show that it works.
     let rounds = if env::args().any(|arg| arg == "--bench") { 5_000 } else { 50 };
@@ -118,6 +122,7 @@ impl Worker {
             self.session.expect("completeJson", &job);
             results.push(began.elapsed());
             self.session.send(&json!({ "type": "completeAck", "jobId": job }));
+            thread::sleep(REST);
         }
     }
 }
@@ -156,6 +161,7 @@ impl Echo {
             self.session.send(&offer);
             self.session.text();
             echoes.push(began.elapsed());
+            thread::sleep(REST);
         }
     }
 }
