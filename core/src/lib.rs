@@ -11,6 +11,8 @@
 //! | [`studio`] | the other end of the session, by the same rules |
 //! | [`engine`] | what runs a job: the contract, recipes, and the synthetic engine |
 //! | `drive` (feature) | the one loop that drives a [`worker::Worker`] on any runtime |
+//! | `conformance` (feature) | what every runtime must do, and the test server that shows it |
+//! | `sim` (feature) | the oracle of what must never happen, and the bodies of the fuzz targets |
 //!
 //! Sections that the documentation names are those of the protocol document, version `studio-worker-v1`.
 #![cfg_attr(not(any(feature = "drive", feature = "synthetic", test)), no_std)]

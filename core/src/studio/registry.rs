@@ -181,10 +181,9 @@ impl Studio {
             asked_at: self.now.wall,
             decided_at: None,
         });
-        self.info(format!(
-            "registration {request_id} asked for by {:?} ({:?})",
-            record.capabilities.machine_name, record.label
-        ));
+        let label = record.label.as_ref().map(|label| format!(", called {label:?}")).unwrap_or_default();
+        let machine = &record.capabilities.machine_name;
+        self.info(format!("registration {request_id} asked for by the machine {machine:?}{label}"));
         self.registry.put(record.clone(), self.now.mono);
         if self.options.auto_approve {
             self.approve(&record);
