@@ -60,7 +60,7 @@ fn main() {
 }
 
 fn report(what: &str, size: usize, peak: usize) {
-    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    let mib = |bytes: usize| f64::from(u32::try_from(bytes >> 10).unwrap()) / 1024.0;
     println!(
         "{what}: a result of {:.0} MiB takes {:.1} MiB at its peak, {:.3} times its size",
         mib(size),
