@@ -32,7 +32,7 @@ pub use studio_worker_core::{
     },
 };
 use studio_worker_core::{
-    engine::{Engine, EngineError, Models},
+    engine::{Engine, EngineError, advertise},
     wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
     worker::{LogLine, Options, Settings},
 };
@@ -200,19 +200,8 @@ pub fn set_threshold(file: &ConfigFile, gb: Finite) -> Result<String, Error> {
 
 /// What the worker says of itself (section 4).
 pub fn build_capabilities(config: &Config, engine: &dyn Engine) -> Capabilities {
-    let services = engine.services();
     let mut capabilities = own_capabilities(config);
-    capabilities.set_models(services.iter().map(|service| {
-        let models = match &service.models {
-            Models::Listed(models) => models.clone(),
-            Models::Sourced => Vec::new(),
-        };
-        (service.kind, models)
-    }));
-    let mut names: Vec<_> = services.into_iter().map(|service| service.engine).collect();
-    names.sort();
-    names.dedup();
-    capabilities.model_engines = Some(names);
+    advertise(&engine.services(), &mut capabilities);
     capabilities
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::{
     boxed::Box,
+    collections::BTreeSet,
     string::{String, ToString},
     sync::Arc,
     vec::Vec,
@@ -11,7 +12,7 @@ use core::{fmt, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    wire::{Claim, TaskKind},
+    wire::{Capabilities, Claim, TaskKind},
     worker::{HttpAnswer, HttpFailure, HttpRequest},
 };
 
@@ -76,6 +77,23 @@ pub fn serves(services: &[Service], kind: TaskKind, model: &str, engine: Option<
                 Models::Sourced => engine.is_some(),
             }
     })
+}
+
+/// Says in `capabilities` what `services` cover (section 4): kinds, models, and the engines where the worker is of a
+/// generation that names them.
+pub fn advertise(services: &[Service], capabilities: &mut Capabilities) {
+    capabilities.set_models(services.iter().map(|service| {
+        let models = match &service.models {
+            Models::Listed(models) => models.clone(),
+            // They come with their offers, and can't be listed.
+            Models::Sourced => Vec::new(),
+        };
+        (service.kind, models)
+    }));
+    if capabilities.model_engines.is_some() {
+        let engines: BTreeSet<_> = services.iter().map(|service| service.engine.clone()).collect();
+        capabilities.model_engines = Some(engines.into_iter().collect());
+    }
 }
 
 /// How one job is run: asked with what happened, it says what to do next.

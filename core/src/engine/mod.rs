@@ -14,6 +14,6 @@ pub mod synthetic;
 pub use closure::FnEngine;
 pub use contract::{
     Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
-    SpilledFile, serves,
+    SpilledFile, advertise, serves,
 };
 pub use runner::Runner;

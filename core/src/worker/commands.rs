@@ -1,6 +1,6 @@
 //! What the owner wants: pause, threshold, a changed configuration, and the end (sections 6 and 7).
 
-use alloc::{collections::BTreeSet, format, sync::Arc};
+use alloc::{format, sync::Arc};
 
 use super::{
     Worker,
@@ -10,7 +10,10 @@ use super::{
     states::{SessionEvent, SessionState},
     timers::Timer,
 };
-use crate::wire::{ApiBase, CloseCode, Finite, LogLevel};
+use crate::{
+    engine::advertise,
+    wire::{ApiBase, CloseCode, Finite, LogLevel},
+};
 
 /// What waits for the current job (section 7).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,18 +129,7 @@ impl Worker {
         let mut capabilities = settings.capabilities.clone();
         capabilities.auto_enabled = !self.declines() || self.recovers();
         capabilities.vram_threshold_gb = self.threshold;
-        capabilities.set_models(settings.services.iter().map(|service| {
-            let models = match &service.models {
-                crate::engine::Models::Listed(models) => models.clone(),
-                crate::engine::Models::Sourced => alloc::vec::Vec::new(),
-            };
-            (service.kind, models)
-        }));
-        if capabilities.model_engines.is_some() {
-            let engines: BTreeSet<_> =
-                settings.services.iter().map(|service| service.engine.clone()).collect();
-            capabilities.model_engines = Some(engines.into_iter().collect());
-        }
+        advertise(&settings.services, &mut capabilities);
         let changed = capabilities != *self.capabilities;
         if changed {
             self.capabilities = Arc::new(capabilities);
