@@ -63,6 +63,8 @@ pub(super) struct Driver<R: Runtime> {
     /// When the worker wants to hear of the time, if nothing else happens.
     deadline: Mono,
     timer: Option<Timer>,
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) witness: Option<Box<dyn super::Witness>>,
 }
 
 /// What a future is for.
@@ -133,6 +135,8 @@ impl<R: Runtime> Driver<R> {
             inputs: VecDeque::new(),
             deadline: Mono::ZERO,
             timer: None,
+            #[cfg(any(test, feature = "sim"))]
+            witness: None,
         }
     }
 
@@ -172,10 +176,15 @@ impl<R: Runtime> Driver<R> {
         let now = self.runtime.now();
         loop {
             while let Some(input) = self.inputs.pop_front() {
+                #[cfg(any(test, feature = "sim"))]
+                self.witness.iter_mut().for_each(|witness| witness.told(&input));
                 self.worker.handle(now, input);
             }
             loop {
-                match self.worker.next() {
+                let step = self.worker.next();
+                #[cfg(any(test, feature = "sim"))]
+                self.witness.iter_mut().for_each(|witness| witness.saw(&self.worker, now, &step));
+                match step {
                     Step::Do(Action::Exit(exit)) => return Some(exit),
                     Step::Do(action) => self.carry_out(action),
                     Step::Wait { until, .. } => break self.deadline = until,

@@ -28,11 +28,18 @@ mod tests;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+#[cfg(feature = "sim")]
+pub(crate) use frames::HeartbeatText;
 pub use handle::WorkerHandle;
 pub use observers::{WorkerObservers, record_recent_job};
 pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};
 pub use store::{MemoryStore, Store};
 
+#[cfg(any(test, feature = "sim"))]
+use crate::{
+    time::Now,
+    worker::{Input, Step},
+};
 use crate::{
     engine::Engine,
     worker::{Exit, Options, Worker},
@@ -56,11 +63,46 @@ const TIMER_SLACK: Duration = Duration::from_millis(1);
 /// When the options list no services, those of `engine` are taken.
 pub fn start<R: Runtime>(
     runtime: R,
-    mut options: Options,
+    options: Options,
     engine: Arc<dyn Engine>,
     store: Arc<dyn Store>,
     seed: [u8; 32],
 ) -> (WorkerHandle, impl Future<Output = Exit> + Send + 'static) {
+    let (handle, driver) = prepare(runtime, options, engine, store, seed);
+    (handle, driver.run())
+}
+
+/// Sees what a driven worker is told and what it decides, in order.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) trait Witness: Send + 'static {
+    /// The worker is about to be told this.
+    fn told(&mut self, input: &Input);
+    /// The worker decided this, and nothing of it is carried out yet.
+    fn saw(&mut self, worker: &Worker, now: Now, step: &Step);
+}
+
+/// The same as [`start`], before the eyes of a witness.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn start_witnessed<R: Runtime>(
+    runtime: R,
+    options: Options,
+    engine: Arc<dyn Engine>,
+    store: Arc<dyn Store>,
+    seed: [u8; 32],
+    witness: Box<dyn Witness>,
+) -> (WorkerHandle, impl Future<Output = Exit> + Send + 'static) {
+    let (handle, mut driver) = prepare(runtime, options, engine, store, seed);
+    driver.witness = Some(witness);
+    (handle, driver.run())
+}
+
+fn prepare<R: Runtime>(
+    runtime: R,
+    mut options: Options,
+    engine: Arc<dyn Engine>,
+    store: Arc<dyn Store>,
+    seed: [u8; 32],
+) -> (WorkerHandle, Driver<R>) {
     if options.settings.services.is_empty() {
         options.settings.services = engine.services();
     }
@@ -70,6 +112,5 @@ pub fn start<R: Runtime>(
     let handle = WorkerHandle { mailbox: Arc::clone(&mailbox), observers: observers.clone() };
     let worker = Worker::new(options, seed, runtime.now());
     let runs = Runs::new(runtime.clone(), engine, Arc::clone(&user_agent));
-    let driver = Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs);
-    (handle, driver.run())
+    (handle, Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs))
 }

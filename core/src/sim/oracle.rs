@@ -75,12 +75,11 @@ impl Oracle {
         for _ in 0..MAX_ACTIONS {
             match worker.next() {
                 Step::Do(action) => {
-                    self.check(&action);
+                    self.decided(&action);
                     carry_out(action);
                 }
                 Step::Wait { until, .. } => {
-                    assert!(until > now.mono, "a wait must be for later than now");
-                    self.check_rest(worker);
+                    self.rests(worker, now, until);
                     return until;
                 }
             }
@@ -203,7 +202,11 @@ impl Oracle {
     }
 
     /// What must hold whenever the worker waits.
-    fn check_rest(&self, worker: &Worker) {
+    ///
+    /// # Panics
+    /// When a promise is broken.
+    pub fn rests(&self, worker: &Worker, now: Now, until: Mono) {
+        assert!(until > now.mono, "a wait must be for later than now");
         assert_eq!(worker.counters().impossible, 0, "an event without a transition");
         let jobs: BTreeSet<_> = worker.jobs().map(|(job, _)| job).collect();
         assert_eq!(jobs, self.accepted.iter().collect(), "jobs that are not over");
@@ -214,7 +217,11 @@ impl Oracle {
         assert!(self.files.len() <= worker.jobs().count(), "a file was left behind: {:?}", self.files);
     }
 
-    fn check(&mut self, action: &Action) {
+    /// Takes note of what the worker decided.
+    ///
+    /// # Panics
+    /// When a promise is broken.
+    pub fn decided(&mut self, action: &Action) {
         assert!(!self.exited, "an action after Exit: {action:?}");
         match action {
             Action::Connect { conn, .. } => {
