@@ -6,14 +6,14 @@ use crate::wire::{Capabilities, JobId};
 
 /// The capabilities as JSON, kept as long as they stay the same.
 #[derive(Default)]
-pub(super) struct HeartbeatText {
+pub(crate) struct HeartbeatText {
     /// Holding the `Arc` keeps its address from being used again.
     last: Option<(Arc<Capabilities>, String)>,
 }
 
 impl HeartbeatText {
     /// The text of [`WorkerFrame::Heartbeat`](crate::wire::WorkerFrame::Heartbeat).
-    pub(super) fn of(&mut self, capabilities: &Arc<Capabilities>, current_job_id: Option<&JobId>) -> String {
+    pub(crate) fn of(&mut self, capabilities: &Arc<Capabilities>, current_job_id: Option<&JobId>) -> String {
         if !self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, capabilities)) {
             // Texts, numbers, booleans and lists of those: this can't fail.
             let json = serde_json::to_string(&**capabilities).unwrap_or_default();

@@ -35,14 +35,14 @@ pub use observers::{WorkerObservers, record_recent_job};
 pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};
 pub use store::{MemoryStore, Store};
 
+use crate::{
+    engine::Engine,
+    worker::{Exit, Options, Worker},
+};
 #[cfg(any(test, feature = "sim"))]
 use crate::{
     time::Now,
     worker::{Input, Step},
-};
-use crate::{
-    engine::Engine,
-    worker::{Exit, Options, Worker},
 };
 use driver::Driver;
 use mailbox::Mailbox;
