@@ -6,6 +6,7 @@
 //!
 //! | room | what is in it |
 //! | --- | --- |
+//! | [`http`] | one exchange: what is asked of a runtime, and what it answers |
 //! | [`wire`] | what is said: frames, claims, tasks, capabilities, addresses, bodies. No behaviour |
 //! | [`worker`] | the worker: registration, session, the one job, delivery, back-off, timers, log book |
 //! | [`studio`] | the other end of the session, by the same rules |
@@ -25,6 +26,7 @@ pub mod conformance;
 #[cfg(feature = "drive")]
 pub mod drive;
 pub mod engine;
+pub mod http;
 #[cfg(any(feature = "sim", test))]
 pub mod sim;
 pub mod studio;

@@ -7,6 +7,7 @@
 use std::{
     fmt::Display,
     iter,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -19,15 +20,17 @@ use isahc::{
     AsyncBody,
     config::{Configurable as _, RedirectPolicy},
     http,
+    net::Dialer,
 };
 use studio_worker_core::{
     drive::Progress,
+    http::{HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
     wire::Secret,
-    worker::{HttpAnswer, HttpFailure, HttpRequest, Method, Upload},
+    worker::Upload,
 };
 use surf::{RequestBuilder, StatusCode, Url, http::Method as Verb};
 
-use crate::{body, threads::Threads, upgrade::is_header_text};
+use crate::{body, net, threads::Threads, upgrade::is_header_text};
 
 /// TCP and TLS together, as for a session (section 1).
 const CONNECT_BOUND: Duration = Duration::from_secs(15);
@@ -41,11 +44,12 @@ impl Http {
         Self(surf::Client::with_http_client(Isahc::default()))
     }
 
-    /// Exchanges a small request, within its bound.
+    /// Exchanges a request, within its bounds.
     pub(crate) async fn exchange(
         &self,
         request: HttpRequest,
         user_agent: Arc<str>,
+        threads: Threads,
     ) -> Result<HttpAnswer, HttpFailure> {
         let verb = match request.method {
             Method::Get => Verb::Get,
@@ -53,11 +57,22 @@ impl Http {
         };
         let bearer = request.bearer.as_ref().map(Secret::reveal);
         let mut builder = build(verb, &request.url, bearer, &user_agent)?;
-        if let Some(json) = request.json {
+        if let Some(body) = request.body {
+            if !is_header_text(&body.content_type) {
+                return Err(failure("the content type has characters that no header can carry"));
+            }
             // The header after the body, which brings one of its own.
-            builder = builder.body(Body::from_string(json)).header("Content-Type", "application/json");
+            builder = builder.body(Body::from_bytes(body.bytes)).header("Content-Type", body.content_type);
         }
-        timeout(request.timeout, self.send(builder)).await.unwrap_or_else(|_| {
+        let exchange = async {
+            let mut built = builder.build();
+            if request.reach != Reach::Any {
+                let address = admitted(built.url(), request.reach, &threads).await?;
+                built.set_ext(Dialer::ip_socket(address));
+            }
+            self.send(built, request.answer_limit).await
+        };
+        timeout(request.timeout, exchange).await.unwrap_or_else(|_| {
             Err(failure(format_args!("no answer within {} s", request.timeout.as_secs())))
         })
     }
@@ -80,25 +95,27 @@ impl Http {
             .run(move || body::Body::open(envelope, payload, progress, pages))
             .await
             .map_err(|error| failure(format_args!("the result can't be read: {error}")))?;
-        self.send(builder.body(Body::from_reader(body, Some(length))).header("Content-Type", content_type))
-            .await
+        let builder =
+            builder.body(Body::from_reader(body, Some(length))).header("Content-Type", content_type);
+        self.send(builder.build(), HttpAnswer::SMALL_BODY).await
     }
 
-    async fn send(&self, builder: RequestBuilder) -> Result<HttpAnswer, HttpFailure> {
-        let mut response = self.0.send(builder.build()).await.map_err(failure)?;
+    async fn send(&self, request: surf::Request, limit: usize) -> Result<HttpAnswer, HttpFailure> {
+        let mut response = self.0.send(request).await.map_err(failure)?;
         let header = |name: &str| response.header(name).map(|values| values.last().as_str().to_owned());
         let mut answer = HttpAnswer {
             status: response.status().into(),
             retry_after: header("Retry-After"),
             date: header("Date"),
+            location: header("Location"),
             body: Vec::new(),
         };
         let body = response.take_body();
-        let read = body.take(HttpAnswer::MAX_BODY as u64).read_to_end(&mut answer.body).await;
+        let read = body.take(limit as u64).read_to_end(&mut answer.body).await;
         match read {
             Ok(_) => Ok(answer),
             // What the status says is enough where nothing else is wanted.
-            Err(_) if !(200..300).contains(&answer.status) => Ok(answer),
+            Err(_) if !answer.is_success() => Ok(answer),
             Err(error) => Err(failure(format_args!("the answer broke off: {error}"))),
         }
     }
@@ -119,6 +136,19 @@ fn build(
         Some(bearer) => builder.header("Authorization", format!("Bearer {bearer}")),
         None => builder,
     })
+}
+
+/// An address of the URL's host that may be connected to.
+async fn admitted(url: &Url, reach: Reach, threads: &Threads) -> Result<SocketAddr, HttpFailure> {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Err(failure("the address names no host"));
+    };
+    let addresses = net::resolve(host, port, threads).await.map_err(failure)?;
+    let why = if reach == Reach::Loopback { "is not this machine" } else { "is not on the internet" };
+    addresses
+        .into_iter()
+        .find(|address| reach.admits(address.ip()))
+        .ok_or_else(|| failure(format_args!("{host} {why}, and no other address is allowed")))
 }
 
 fn failure(why: impl Display) -> HttpFailure {
@@ -146,6 +176,7 @@ impl Isahc {
 #[async_trait]
 impl HttpClient for Isahc {
     async fn send(&self, mut request: Request) -> Result<Response, Error> {
+        let dialer = request.ext().get::<Dialer>().cloned();
         let body = request.take_body();
         let body = match body.len() {
             Some(0) => AsyncBody::empty(),
@@ -158,6 +189,9 @@ impl HttpClient for Isahc {
             for value in values {
                 builder = builder.header(name.as_str(), value.as_str());
             }
+        }
+        if let Some(dialer) = dialer {
+            builder = builder.dial(dialer);
         }
         let request = builder.body(body).map_err(made_up)?;
         let (head, body) = self.client()?.send_async(request).await.map_err(made_up)?.into_parts();

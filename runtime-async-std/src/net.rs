@@ -64,21 +64,26 @@ pub(crate) async fn connect(
     tls: &Arc<Tls>,
     threads: &Threads,
 ) -> io::Result<Connection> {
-    // An address in brackets is one of IPv6.
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
-    let addresses = resolve(host.clone(), port, threads).await?;
+    let addresses = resolve(host, port, threads).await?;
     let tcp = connect_any(addresses).await?;
     tcp.set_nodelay(true)?;
     if !secure {
         return Ok(Connection::Plain(tcp));
     }
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    let name = ServerName::try_from(bare(host).to_owned()).map_err(io::Error::other)?;
     let tls = Arc::clone(tls);
     let config = threads.run(move || tls.config()).await?;
     Ok(Connection::Tls(Box::new(TlsConnector::from(config).connect(name, tcp).await?)))
 }
 
-async fn resolve(host: String, port: u16, threads: &Threads) -> io::Result<Vec<SocketAddr>> {
+/// An address in brackets is one of IPv6.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// The addresses of `host`, at least one.
+pub(crate) async fn resolve(host: &str, port: u16, threads: &Threads) -> io::Result<Vec<SocketAddr>> {
+    let host = bare(host).to_owned();
     if let Ok(address) = host.parse() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

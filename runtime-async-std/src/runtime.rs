@@ -5,8 +5,9 @@ use std::{future::Future, io, path::PathBuf, sync::Arc};
 use studio_worker_core::{
     drive::{Connect, Progress, Runtime},
     engine::SpilledFile,
+    http::{HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
-    worker::{ConnectFailure, HttpAnswer, HttpFailure, HttpRequest, Upload},
+    worker::{ConnectFailure, Upload},
 };
 
 use crate::{
@@ -89,8 +90,8 @@ impl Runtime for AsyncStd {
         request: HttpRequest,
         user_agent: Arc<str>,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
-        let http = self.http.clone();
-        async move { http.exchange(request, user_agent).await }
+        let Self { http, threads, .. } = self.clone();
+        async move { http.exchange(request, user_agent, threads).await }
     }
 
     fn upload(

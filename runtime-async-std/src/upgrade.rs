@@ -95,11 +95,12 @@ where
     if head.is_chunked {
         rest = dechunked(&rest);
     }
-    rest.truncate(head.length.unwrap_or(usize::MAX).min(HttpAnswer::MAX_BODY));
+    rest.truncate(head.length.unwrap_or(usize::MAX).min(HttpAnswer::SMALL_BODY));
     Err(ConnectFailure::Refused(HttpAnswer {
         status: head.status,
         retry_after: head.retry_after,
         date: head.date,
+        location: None,
         body: rest,
     }))
 }
@@ -184,8 +185,8 @@ async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(Head, Vec<u8
 /// Reads on until the body is whole, or as much of it as is wanted.
 async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, head: &Head, body: &mut Vec<u8>) -> io::Result<()> {
     let wanted = match head.length {
-        Some(length) if !head.is_chunked => length.min(HttpAnswer::MAX_BODY),
-        _ => HttpAnswer::MAX_BODY,
+        Some(length) if !head.is_chunked => length.min(HttpAnswer::SMALL_BODY),
+        _ => HttpAnswer::SMALL_BODY,
     };
     while body.len() < wanted && !(head.is_chunked && body.ends_with(b"0\r\n\r\n")) {
         if read_more(stream, body).await? == 0 {
@@ -330,8 +331,8 @@ mod tests {
             "HTTP/1.1 404 x\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nworker\r\na\r\n not found\r\n0\r\n\r\n";
         assert_eq!(refusal(chunked).body, b"worker not found");
         assert_eq!(refusal("HTTP/1.1 503 x\r\n\r\nlater").body, b"later");
-        let much = format!("HTTP/1.1 503 x\r\n\r\n{}", "x".repeat(HttpAnswer::MAX_BODY + 9));
-        assert_eq!(refusal(&much).body.len(), HttpAnswer::MAX_BODY);
+        let much = format!("HTTP/1.1 503 x\r\n\r\n{}", "x".repeat(HttpAnswer::SMALL_BODY + 9));
+        assert_eq!(refusal(&much).body.len(), HttpAnswer::SMALL_BODY);
     }
 
     #[test]

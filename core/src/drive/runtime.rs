@@ -13,9 +13,10 @@ use futures::{Sink, Stream};
 use super::mailbox::Bell;
 use crate::{
     engine::SpilledFile,
+    http::{HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
     wire::{CloseCode, Secret},
-    worker::{ConnectFailure, HttpAnswer, HttpFailure, HttpRequest, Upload},
+    worker::{ConnectFailure, Upload},
 };
 
 /// The world that a worker is driven in.
@@ -51,13 +52,15 @@ pub trait Runtime: Clone + Send + Sync + 'static {
 
     /// Connects, upgrades, and sees that the sub-protocol [`SUB_PROTOCOL`](crate::wire::SUB_PROTOCOL) comes
     /// back (section 1). Frames up to [`MAX_FRAME_BYTES`](crate::wire::MAX_FRAME_BYTES) are read. The body of
-    /// a refusal is read up to [`HttpAnswer::MAX_BODY`], since it may say that the worker is unknown.
+    /// a refusal is read up to [`HttpAnswer::SMALL_BODY`], since it may say that the worker is unknown.
     fn connect(
         &self,
         connect: Connect,
     ) -> impl Future<Output = Result<Self::Socket, ConnectFailure>> + Send + 'static;
 
-    /// Exchanges one small request within its bound, [`HttpRequest::timeout`].
+    /// Exchanges one request within its bounds: [`HttpRequest::timeout`] in time,
+    /// [`HttpRequest::answer_limit`] in what is read, [`HttpRequest::reach`] in the addresses that are
+    /// connected to.
     fn exchange(
         &self,
         request: HttpRequest,

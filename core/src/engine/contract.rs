@@ -12,8 +12,8 @@ use core::{fmt, time::Duration};
 use serde_json::Value;
 
 use crate::{
+    http::{HttpAnswer, HttpFailure, HttpRequest},
     wire::{Capabilities, Claim, TaskKind},
-    worker::{HttpAnswer, HttpFailure, HttpRequest},
 };
 
 /// Results in memory that are larger than this, in bytes, are moved to a private file (section 6).
@@ -99,25 +99,26 @@ pub fn advertise(services: &[Service], capabilities: &mut Capabilities) {
 /// How one job is run: asked with what happened, it says what to do next.
 ///
 /// The first call gets [`Happened::Started`]; each later one gets the outcome of the effect before. After
-/// [`Effect::Done`] it is not called again.
-pub trait Recipe: Send {
+/// [`Effect::Done`] it is not called again. What comes of it is a job's result, or what a survey of an engine
+/// found out.
+pub trait Recipe<T = Output>: Send {
     /// The next effect.
-    fn next(&mut self, happened: Happened) -> Effect;
+    fn next(&mut self, happened: Happened) -> Effect<T>;
 }
 
 /// What a recipe wants done.
-pub enum Effect {
+pub enum Effect<T = Output> {
     /// Run this closure on a thread of its own; it may block and take long.
     Compute(Box<dyn FnOnce() -> Result<Output, EngineError> + Send>),
     /// Exchange one HTTP request.
     Exchange(HttpRequest),
     /// Wait.
     Pause(Duration),
-    /// The job is over.
-    Done(Result<Output, EngineError>),
+    /// It is over.
+    Done(Result<T, EngineError>),
 }
 
-impl fmt::Debug for Effect {
+impl<T: fmt::Debug> fmt::Debug for Effect<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compute(_) => f.write_str("Compute(…)"),

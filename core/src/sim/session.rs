@@ -279,8 +279,8 @@ impl Game {
             Some(status) => Ok(HttpAnswer {
                 status: *status,
                 retry_after: (how > 128).then(|| "7".to_owned()),
-                date: None,
                 body: body.as_bytes().to_vec(),
+                ..HttpAnswer::default()
             }),
             None => Err(HttpFailure("broken".into())),
         };

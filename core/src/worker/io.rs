@@ -1,7 +1,6 @@
 //! What goes into a [`Worker`](super::Worker) and what comes out of it.
 
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
-use core::time::Duration;
 
 use super::{
     observe::{CurrentJob, HeartbeatStatus, RecentJob, SessionStatus},
@@ -9,6 +8,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Output, Payload, SpilledFile},
+    http::{HttpAnswer, HttpFailure, HttpRequest},
     time::Mono,
     wire::{
         Capabilities, Claim, CloseCode, Finite, JobId, LogLevel, Secret, WorkerFrame, multipart::Envelope,
@@ -172,30 +172,6 @@ pub enum SessionEnd {
     TooLarge,
 }
 
-/// One HTTP request with a small body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpRequest {
-    /// `GET` or `POST`.
-    pub method: Method,
-    /// Where to.
-    pub url: String,
-    /// Sent as `Authorization: Bearer`; never to another host.
-    pub bearer: Option<Secret>,
-    /// A JSON body.
-    pub json: Option<String>,
-    /// The bound for the whole exchange.
-    pub timeout: Duration,
-}
-
-/// The method of an [`HttpRequest`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// `GET`.
-    Get,
-    /// `POST`.
-    Post,
-}
-
 /// The delivery of a result as bytes (section 5): `envelope.head`, the payload, `envelope.tail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload {
@@ -208,29 +184,6 @@ pub struct Upload {
     /// The result.
     pub payload: Payload,
 }
-
-/// An HTTP answer, as far as it matters.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HttpAnswer {
-    /// The status.
-    pub status: u16,
-    /// The `Retry-After` header.
-    pub retry_after: Option<String>,
-    /// The `Date` header.
-    pub date: Option<String>,
-    /// The body, at most [`HttpAnswer::MAX_BODY`] bytes of it.
-    pub body: Vec<u8>,
-}
-
-impl HttpAnswer {
-    /// How much of a body is read, in bytes.
-    pub const MAX_BODY: usize = 64 * 1024;
-}
-
-/// Why an exchange had no answer, for a person to read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HttpFailure(pub String);
 
 /// A log line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -69,10 +69,10 @@ use alloc::{
 };
 use core::{fmt, time::Duration};
 
+pub use crate::http::{HttpAnswer, HttpFailure, HttpRequest, Method};
 pub use io::{
-    Action, Change, Command, CommandError, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure,
-    HttpRequest, Input, Key, LogLine, Method, Observation, RequestId, RunId, SessionEnd, Step, StoreId,
-    Upload,
+    Action, Change, Command, CommandError, ConnId, ConnectFailure, Exit, Input, Key, LogLine, Observation,
+    RequestId, RunId, SessionEnd, Step, StoreId, Upload,
 };
 pub use logbook::{MAX_BATCH_BYTES, MAX_BATCH_ENTRIES};
 pub use observe::{

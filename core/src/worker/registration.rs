@@ -11,16 +11,19 @@ use core::time::Duration;
 use super::{
     Worker,
     chance::Backoff,
-    io::{Action, Change, Exit, HttpAnswer, HttpFailure, HttpRequest, Key, Method, RequestId},
+    io::{Action, Change, Exit, Key, RequestId},
     options::Identity,
     states::{SessionEvent, SessionState},
     storing::{Storage, Then},
     timers::{FIRST_POLL, HTTP_BOUND, MAX_POLL, Timer},
 };
-use crate::wire::{
-    LogLevel, Secret,
-    registration::{Decision, RegisterAnswer, RegisterRequest, secret_hash},
-    retry_after,
+use crate::{
+    http::{HttpAnswer, HttpBody, HttpFailure, HttpRequest},
+    wire::{
+        LogLevel, Secret,
+        registration::{Decision, RegisterAnswer, RegisterRequest, secret_hash},
+        retry_after,
+    },
 };
 
 /// Who this worker is, and how far it has come to be somebody.
@@ -136,14 +139,10 @@ impl Worker {
                     capabilities: (*self.capabilities).clone(),
                     user_agent: self.options.user_agent.clone(),
                 };
-                let http = HttpRequest {
-                    method: Method::Post,
-                    url: self.options.settings.api_base.register_request(),
-                    bearer: None,
-                    // A struct of texts and numbers: this can't fail.
-                    json: Some(serde_json::to_string(&body).unwrap_or_default()),
-                    timeout: HTTP_BOUND,
-                };
+                let http = HttpRequest::post(
+                    self.options.settings.api_base.register_request(),
+                    HttpBody::json(&body),
+                );
                 let base = self.options.settings.api_base.clone();
                 self.log(
                     LogLevel::Info,
@@ -155,11 +154,8 @@ impl Worker {
             }
             (Some(_), Some(secret), Some(request_id)) => {
                 let http = HttpRequest {
-                    method: Method::Get,
-                    url: self.options.settings.api_base.registration(request_id),
                     bearer: Some(secret.clone()),
-                    json: None,
-                    timeout: HTTP_BOUND,
+                    ..HttpRequest::get(self.options.settings.api_base.registration(request_id))
                 };
                 self.exchange(Exchange::Poll, http);
             }

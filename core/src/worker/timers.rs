@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::jobs::JobKey;
-use crate::time::Mono;
+use crate::{http::HttpRequest, time::Mono};
 
 /// Between two heartbeats (section 3).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ pub const WELCOME_BOUND: Duration = Duration::from_secs(15);
 /// Without any frame, after which the peer is gone (section 3).
 pub const SILENCE_BOUND: Duration = Duration::from_secs(20);
 /// A small HTTP exchange (section 1).
-pub const HTTP_BOUND: Duration = Duration::from_secs(60);
+pub const HTTP_BOUND: Duration = HttpRequest::SMALL_TIMEOUT;
 /// An upload of which no byte moves (section 1).
 pub const UPLOAD_STALL_BOUND: Duration = Duration::from_secs(60);
 /// How long an upload that fails is tried again (section 6).

@@ -4,7 +4,7 @@ use alloc::{format, string::ToString};
 
 use super::{
     Worker,
-    io::{Action, HttpAnswer, HttpFailure, RequestId, Upload},
+    io::{Action, RequestId, Upload},
     jobs::{JobKey, Product, Uploading},
     observe::JobOutcome,
     states::{JobEvent, JobState},
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Output},
+    http::{HttpAnswer, HttpFailure},
     wire::{LogLevel, multipart::Envelope, retry_after},
 };
 

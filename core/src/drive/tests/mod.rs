@@ -21,7 +21,7 @@ use crate::{
         Service,
     },
     wire::{ApiBase, Capabilities, Claim, CloseCode, Finite, Offer, StudioFrame, TaskKind},
-    worker::{Change, Exit, HttpRequest, Identity, Method, Options, RunId, Settings},
+    worker::{Change, Exit, HttpRequest, Identity, Options, RunId, Settings},
 };
 use world::{Driven, Timers, World};
 
@@ -404,13 +404,7 @@ impl Recipe for Asking {
     fn next(&mut self, happened: Happened) -> Effect {
         match happened {
             Happened::Started => Effect::Pause(secs(3)),
-            Happened::Paused => Effect::Exchange(HttpRequest {
-                method: Method::Get,
-                url: "http://engine/".into(),
-                bearer: None,
-                json: None,
-                timeout: secs(5),
-            }),
+            Happened::Paused => Effect::Exchange(HttpRequest::get("http://engine/")),
             Happened::Exchanged(_) | Happened::Computed(_) => panic!("no idea"),
         }
     }

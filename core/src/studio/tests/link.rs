@@ -296,7 +296,7 @@ impl Link {
                 method: http.method,
                 url: http.url,
                 bearer: http.bearer,
-                body: http.json,
+                body: http.body.map(|body| String::from_utf8(body.bytes).unwrap()),
             }),
             Action::Upload { request, upload } => {
                 self.trips.push(Trip::UploadHead { request, url: upload.url, bearer: upload.bearer });
@@ -452,7 +452,7 @@ fn http(answer: &Answer) -> HttpAnswer {
     HttpAnswer {
         status: answer.status(),
         retry_after: answer.retry_after().map(|seconds| seconds.to_string()),
-        date: None,
         body: answer.body().to_string().into_bytes(),
+        ..HttpAnswer::default()
     }
 }

@@ -172,7 +172,7 @@ fn assert_discreet(rig: &Rig) {
             Action::SendHeartbeat { capabilities, .. } => {
                 texts.push(serde_json::to_string(capabilities).unwrap());
             }
-            Action::Request { http, .. } => texts.push(format!("{} {:?}", http.url, http.json)),
+            Action::Request { http, .. } => texts.push(format!("{} {}", http.url, text(http))),
             Action::Upload { upload, .. } => texts.push(upload.url.clone()),
             Action::Connect { url, .. } => texts.push(url.clone()),
             Action::Exit(exit) => texts.push(exit.to_string()),

@@ -94,7 +94,7 @@ fn the_request_says_who_asks_and_hides_the_secret() {
     let http = asks(&rig).remove(0);
     assert_eq!(http.url, "http://studio/graphics/api/workers/register-request");
     assert_eq!(http.bearer, None);
-    let sent: Value = serde_json::from_str(http.json.as_ref().unwrap()).unwrap();
+    let sent: Value = serde_json::from_str(text(&http)).unwrap();
     let secret = &rig.file[&Key::RegistrationSecret];
     assert_eq!(sent["installId"], rig.file[&Key::InstallId]);
     assert_eq!(sent["registrationSecretHash"], secret_hash(&Secret::new(secret.as_str())));
@@ -102,7 +102,7 @@ fn the_request_says_who_asks_and_hides_the_secret() {
     assert_eq!(sent["userAgent"], "studio-worker/1.0.0");
     assert_eq!(sent["capabilities"]["machineName"], "host");
     assert_eq!(sent["capabilities"]["supportedModels"], json!(["synthetic"]));
-    assert!(!http.json.unwrap().contains(secret));
+    assert!(!text(&http).contains(secret));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_label_that_is_unset_or_empty_is_absent() {
         settings.label = label;
         let mut rig = Rig::new(settings);
         rig.stored();
-        let sent: Value = serde_json::from_str(asks(&rig)[0].json.as_ref().unwrap()).unwrap();
+        let sent: Value = serde_json::from_str(text(&asks(&rig)[0])).unwrap();
         assert_eq!(sent.get("label"), None);
     }
 }
@@ -123,7 +123,7 @@ fn an_install_id_that_is_there_is_kept() {
     let mut rig = Rig::new(settings(identity));
     assert!(!rig.file.contains_key(&Key::InstallId), "it is there already");
     rig.stored();
-    assert!(asks(&rig)[0].json.as_ref().unwrap().contains(INSTALL_ID));
+    assert!(text(&asks(&rig)[0]).contains(INSTALL_ID));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn the_request_id_is_stored_before_it_is_polled_for() {
     let poll = polls(&rig).remove(0);
     assert_eq!(poll.url, "http://studio/graphics/api/workers/register-requests/rr%2F1");
     assert_eq!(poll.bearer.unwrap().reveal(), rig.file[&Key::RegistrationSecret]);
-    assert_eq!(poll.json, None);
+    assert_eq!(poll.body, None);
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn an_unknown_request_is_asked_anew_with_the_same_install_id() {
     rig.until_asked();
     let secret = rig.file[&Key::RegistrationSecret].clone();
     assert_ne!(secret, "reg-secret");
-    let sent: Value = serde_json::from_str(asks(&rig)[0].json.as_ref().unwrap()).unwrap();
+    let sent: Value = serde_json::from_str(text(&asks(&rig)[0])).unwrap();
     assert_eq!(sent["installId"], INSTALL_ID);
     assert_eq!(sent["registrationSecretHash"], secret_hash(&secret.into()));
 }
@@ -380,7 +380,7 @@ fn a_refused_secret_is_asked_anew_with_another_install_id() {
     let mut rig = Rig::new(settings(asked()));
     rig.answer(body(401, "wrong secret"));
     rig.until_asked();
-    let sent: Value = serde_json::from_str(asks(&rig)[0].json.as_ref().unwrap()).unwrap();
+    let sent: Value = serde_json::from_str(text(&asks(&rig)[0])).unwrap();
     assert_ne!(sent["installId"], INSTALL_ID);
     assert_eq!(sent["installId"], rig.file[&Key::InstallId]);
     assert_ne!(rig.file[&Key::RegistrationSecret], "reg-secret");
@@ -436,6 +436,7 @@ fn a_poll_honours_retry_after_up_to_an_hour() {
             retry_after: Some(retry_after.into()),
             date: Some(date.into()),
             body: Vec::new(),
+            ..HttpAnswer::default()
         });
         while rig.requests().len() == 1 {
             rig.next_timer();

@@ -47,7 +47,7 @@ fn a_revoked_worker_forgets_its_credentials_and_registers_anew() {
         rig.until_asked();
         assert!(!rig.file.contains_key(&Key::WorkerId) && !rig.file.contains_key(&Key::AuthToken));
         assert!(!rig.file.contains_key(&Key::InstallId), "the install id stays what it was");
-        let sent: Value = serde_json::from_str(asks(&rig)[0].json.as_ref().unwrap()).unwrap();
+        let sent: Value = serde_json::from_str(text(&asks(&rig)[0])).unwrap();
         assert_eq!(sent["installId"], "11111111-1111-4111-8111-111111111111");
         assert_eq!(rig.exit(), None);
     }

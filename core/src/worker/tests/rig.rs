@@ -22,8 +22,9 @@ use crate::{
     time::{Mono, Now, Wall},
     wire::{ApiBase, Capabilities, CloseCode, Finite, JobId, TaskKind, WorkerFrame},
     worker::{
-        Action, Change, Command, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure, Identity, Input,
-        JobOutcome, Key, Options, RequestId, RunId, SessionEnd, Settings, Step, Worker, states::SessionState,
+        Action, Change, Command, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure, HttpRequest,
+        Identity, Input, JobOutcome, Key, Options, RequestId, RunId, SessionEnd, Settings, Step, Worker,
+        states::SessionState,
     },
 };
 
@@ -101,6 +102,11 @@ pub(super) fn answer() -> Result<Output, EngineError> {
 
 pub(super) fn status(status: u16) -> Result<HttpAnswer, HttpFailure> {
     Ok(HttpAnswer { status, ..HttpAnswer::default() })
+}
+
+/// What a request says.
+pub(super) fn text(http: &HttpRequest) -> &str {
+    http.body.as_ref().map_or("", |body| core::str::from_utf8(&body.bytes).unwrap())
 }
 
 pub(super) fn body(status: u16, body: &str) -> HttpAnswer {

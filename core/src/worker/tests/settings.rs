@@ -115,7 +115,7 @@ fn a_changed_label_is_in_the_next_request() {
     changed.label = Some("another".into());
     reconfigure(&mut rig, changed);
     rig.stored();
-    let sent: Value = serde_json::from_str(rig.requests()[0].json.as_ref().unwrap()).unwrap();
+    let sent: Value = serde_json::from_str(text(&rig.requests()[0])).unwrap();
     assert_eq!(sent["label"], "another");
 }
 
