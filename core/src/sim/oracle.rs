@@ -1,19 +1,18 @@
 //! What must never happen, whatever the studio, the network and the engine do.
 
-#![allow(clippy::panic, reason = "a broken promise is what an oracle is to cry about")]
-
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
-    string::String,
+    string::{String, ToString},
     sync::Arc,
+    vec::Vec,
 };
 
 use crate::{
     engine::{Output, Payload},
     time::{Mono, Now},
     wire::{JobId, StudioFrame, WorkerFrame},
-    worker::{Action, ConnId, Input, RequestId, RunId, Step, StoreId, Worker, states::JobState},
+    worker::{Action, ConnId, Input, RecentJob, RequestId, RunId, Step, StoreId, Worker, states::JobState},
 };
 
 /// Actions that a worker may decide without an input between them; more is a loop.
@@ -22,8 +21,21 @@ const MAX_ACTIONS: usize = 4_096;
 /// The most results that are held (section 6).
 const MAX_HELD: usize = 4;
 
-/// Watches everything that a worker does. Each violation of a promise panics with its name.
-#[derive(Debug, Default)]
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(pub String);
+
+/// What is `kept` unless a promise is broken.
+type Kept<T = ()> = Result<T, Broken>;
+
+/// A promise, and what its breach is called.
+fn promise(kept: bool, breach: impl FnOnce() -> String) -> Kept {
+    if kept { Ok(()) } else { Err(Broken(breach())) }
+}
+
+/// Watches everything that a worker does. It is a value, as the worker is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Oracle {
     /// The connection that counts, and how far it has come.
     session: Option<(ConnId, Phase)>,
@@ -31,8 +43,10 @@ pub struct Oracle {
     claimed: Option<Claimed>,
     /// Offers of that connection that are not answered yet.
     open_offers: BTreeMap<JobId, u32>,
-    /// The run that the engine has.
-    running: Option<RunId>,
+    /// The run that the engine has, and the job that waits for it.
+    running: Option<(RunId, Option<JobId>)>,
+    /// Jobs that are not over and whose result was made.
+    made: BTreeSet<JobId>,
     /// Exchanges under way; an upload with its address.
     requests: BTreeMap<RequestId, Option<String>>,
     /// Jobs that were accepted and are not over.
@@ -71,25 +85,41 @@ impl Oracle {
     ///
     /// # Panics
     /// When a promise is broken.
-    pub fn drain(&mut self, worker: &mut Worker, now: Now, mut carry_out: impl FnMut(Action)) -> Mono {
+    #[allow(clippy::panic, reason = "a broken promise is what an oracle is to cry about")]
+    pub fn drain(&mut self, worker: &mut Worker, now: Now, carry_out: impl FnMut(Action)) -> Mono {
+        match self.try_drain(worker, now, carry_out) {
+            Ok(until) => until,
+            Err(broken) => panic!("{broken}"),
+        }
+    }
+
+    /// The same for a caller that wants to know which promise was broken: the action that did it is not carried
+    /// out, nor is any after it.
+    pub fn try_drain(
+        &mut self,
+        worker: &mut Worker,
+        now: Now,
+        mut carry_out: impl FnMut(Action),
+    ) -> Result<Mono, Broken> {
         for _ in 0..MAX_ACTIONS {
             match worker.next() {
                 Step::Do(action) => {
-                    self.decided(&action);
+                    self.check(&action)?;
                     carry_out(action);
                 }
                 Step::Wait { until, .. } => {
-                    self.rests(worker, now, until);
-                    return until;
+                    promise(until > now.mono, || "a wait that is not for later than now".into())?;
+                    self.check_rest(worker)?;
+                    return Ok(until);
                 }
             }
         }
-        panic!("the worker never waits");
+        Err(Broken("the worker never waits".into()))
     }
 
     /// The run that the engine has.
     pub fn running(&self) -> Option<RunId> {
-        self.running
+        self.running.as_ref().map(|(run, _)| *run)
     }
 
     /// Whether the worker has ended.
@@ -142,11 +172,12 @@ impl Oracle {
                 _ => {}
             },
             Input::RunEnded { run, outcome } => {
-                if self.running == Some(*run) {
-                    self.running = None;
-                }
-                if let Ok(Output::Bytes { payload: Payload::File(file), .. }) = outcome {
-                    self.files.insert(Arc::clone(&file.path));
+                let job = self.running.take_if(|(running, _)| running == run).and_then(|(_, job)| job);
+                if let Ok(output) = outcome {
+                    self.made.extend(job.filter(|job| self.accepted.contains(job)));
+                    if let Output::Bytes { payload: Payload::File(file), .. } = output {
+                        self.files.insert(Arc::clone(&file.path));
+                    }
                 }
             }
             Input::Answered { request, outcome } => {
@@ -196,136 +227,179 @@ impl Oracle {
         }
     }
 
-    fn fresh(&mut self, id: u64) {
-        assert!(id > self.newest, "an id was used twice");
+    fn fresh(&mut self, id: u64) -> Kept {
+        promise(id > self.newest, || "an id was used twice".into())?;
         self.newest = id;
+        Ok(())
     }
 
     /// What must hold whenever the worker waits.
-    ///
-    /// # Panics
-    /// When a promise is broken.
-    pub fn rests(&self, worker: &Worker, now: Now, until: Mono) {
-        assert!(until > now.mono, "a wait must be for later than now");
-        assert_eq!(worker.counters().impossible, 0, "an event without a transition");
+    pub(super) fn check_rest(&self, worker: &Worker) -> Kept {
+        promise(worker.counters().impossible == 0, || "an event without a transition".into())?;
         let jobs: BTreeSet<_> = worker.jobs().map(|(job, _)| job).collect();
-        assert_eq!(jobs, self.accepted.iter().collect(), "jobs that are not over");
+        promise(jobs == self.accepted.iter().collect(), || {
+            format!("jobs {jobs:?} are in hand, and {:?} were accepted and are not over", self.accepted)
+        })?;
         let claimed = worker.jobs().filter(|(_, state)| state.is_claimed()).count();
-        assert!(claimed <= 1, "{claimed} jobs are held at once");
+        promise(claimed <= 1, || format!("{claimed} jobs are held at once"))?;
         let held = worker.jobs().filter(|(_, state)| *state == JobState::Held).count();
-        assert!(held <= MAX_HELD, "{held} results are held");
-        assert!(self.files.len() <= worker.jobs().count(), "a file was left behind: {:?}", self.files);
+        promise(held <= MAX_HELD, || format!("{held} results are held"))?;
+        promise(self.files.len() <= worker.jobs().count(), || {
+            format!("a file was left behind: {:?}", self.files)
+        })
     }
 
-    /// Takes note of what the worker decided.
-    ///
-    /// # Panics
-    /// When a promise is broken.
-    pub fn decided(&mut self, action: &Action) {
-        assert!(!self.exited, "an action after Exit: {action:?}");
+    /// Whether the next action keeps every promise.
+    pub(super) fn check(&mut self, action: &Action) -> Kept {
+        promise(!self.exited, || format!("an action after Exit: {action:?}"))?;
         match action {
             Action::Connect { conn, .. } => {
-                self.fresh(conn.0);
-                assert!(self.session.is_none(), "two connections at once");
+                self.fresh(conn.0)?;
+                promise(self.session.is_none(), || "two connections at once".into())?;
                 self.session = Some((*conn, Phase::Connecting));
             }
             Action::SendHeartbeat { conn, current_job_id, .. } => {
-                self.serves(*conn, "a heartbeat");
+                self.serves(*conn, "a heartbeat")?;
                 if let Some(job) = current_job_id {
-                    self.holds(job, "a heartbeat");
+                    self.holds(job, "a heartbeat")?;
                 }
             }
-            Action::Send { conn, frame } => self.check_frame(*conn, frame),
+            Action::Send { conn, frame } => self.check_frame(*conn, frame)?,
             Action::Close { conn, .. } => {
-                assert_eq!(self.conn(), Some(*conn), "a close of a connection that is gone");
+                promise(self.conn() == Some(*conn), || "a close of a connection that is gone".into())?;
                 self.advance(*conn, Phase::Closing);
             }
             Action::Drop { conn } => {
-                assert_eq!(self.conn(), Some(*conn), "a drop of a connection that is gone");
+                promise(self.conn() == Some(*conn), || "a drop of a connection that is gone".into())?;
                 self.disconnected(*conn);
             }
             Action::Request { request, .. } => {
-                self.fresh(request.0);
+                self.fresh(request.0)?;
                 self.requests.insert(*request, None);
             }
             Action::Upload { request, upload } => {
-                self.fresh(request.0);
+                self.fresh(request.0)?;
                 self.requests.insert(*request, Some(upload.url.clone()));
             }
             Action::CancelRequest { request } => {
-                assert!(self.requests.remove(request).is_some(), "an exchange that is over was cancelled");
+                let was = self.requests.remove(request).is_some();
+                promise(was, || "an exchange that is over was cancelled".into())?;
             }
-            Action::DispatchJob { run, .. } => {
-                self.fresh(run.0);
-                assert_eq!(self.running.replace(*run), None, "two runs at once");
+            Action::DispatchJob { run, claim } => {
+                self.fresh(run.0)?;
+                let job = claim.job_id.clone();
+                promise(self.running.is_none(), || "two runs at once".into())?;
+                promise(!self.made.contains(&job), || format!("{job} runs again, and its result is had"))?;
+                self.running = Some((*run, Some(job)));
             }
             Action::CancelRun { run } => {
-                assert_eq!(self.running, Some(*run), "a run that is over was cancelled");
+                let running = self.running.as_mut().filter(|(running, _)| running == run);
+                // What it makes all the same is nobody's.
+                let was = running.map(|(_, job)| *job = None).is_some();
+                promise(was, || "a run that is over was cancelled".into())?;
             }
             Action::Discard(file) => {
-                assert!(self.files.remove(&file.path), "a file was deleted twice");
+                promise(self.files.remove(&file.path), || "a file was deleted twice".into())?;
             }
-            Action::Store { store: StoreId(id), .. } => self.fresh(*id),
-            Action::RecordRecentJob(job) => {
-                let was = self.accepted.remove(&job.job_id);
-                assert!(was, "a job ended twice, or was never accepted: {}", job.job_id);
+            Action::Store { store: StoreId(id), .. } => self.fresh(*id)?,
+            Action::RecordRecentJob(RecentJob { job_id, .. }) => {
+                self.made.remove(job_id);
+                promise(self.accepted.remove(job_id), || {
+                    format!("a job ended twice, or was never accepted: {job_id}")
+                })?;
             }
             Action::Exit(_) => {
-                assert!(self.accepted.is_empty(), "the worker ended and left jobs open: {:?}", self.accepted);
-                assert!(self.session.is_none(), "the worker ended with a connection open");
-                assert!(self.files.is_empty(), "the worker ended and left files: {:?}", self.files);
-                assert!(self.requests.is_empty(), "the worker ended with exchanges under way");
+                let all_over = self.accepted.is_empty();
+                promise(all_over, || format!("the worker ended and left jobs open: {:?}", self.accepted))?;
+                promise(self.session.is_none(), || "the worker ended with a connection open".into())?;
+                let clean = self.files.is_empty();
+                promise(clean, || format!("the worker ended and left files: {:?}", self.files))?;
+                promise(self.requests.is_empty(), || "the worker ended with exchanges under way".into())?;
                 self.exited = true;
             }
             Action::Observe(_) | Action::Log(_) => {}
         }
+        Ok(())
     }
 
-    fn check_frame(&mut self, conn: ConnId, frame: &WorkerFrame) {
+    fn check_frame(&mut self, conn: ConnId, frame: &WorkerFrame) -> Kept {
         if let WorkerFrame::Hello { .. } = frame {
-            assert_eq!(self.session, Some((conn, Phase::Greeting)), "a hello out of place");
-            return;
+            return promise(self.is_in(conn, Phase::Greeting), || "a hello out of place".into());
         }
-        self.serves(conn, frame.name());
+        self.serves(conn, frame.name())?;
         match frame {
             WorkerFrame::Accept { job_id } => {
-                self.take_offer(job_id);
+                self.take_offer(job_id)?;
                 if let Some(claimed) = &self.claimed {
                     let free = claimed.job == *job_id || claimed.superseded;
-                    assert!(free, "a job was accepted while another is held");
+                    promise(free, || "a job was accepted while another is held".into())?;
                 }
                 self.accepted.insert(job_id.clone());
                 self.claimed = Some(Claimed { job: job_id.clone(), since: self.newest, superseded: false });
             }
-            WorkerFrame::Reject { job_id, .. } => self.take_offer(job_id),
+            WorkerFrame::Reject { job_id, .. } => self.take_offer(job_id)?,
             WorkerFrame::CompleteJson { job_id, .. } | WorkerFrame::Fail { job_id, .. } => {
-                self.holds(job_id, frame.name());
+                self.holds(job_id, frame.name())?;
                 let over = self.claimed.as_ref().is_some_and(|claimed| claimed.superseded);
-                assert!(!over, "{} for a job whose claim the next offer showed to be over", frame.name());
+                promise(!over, || {
+                    format!("{} for a job whose claim the next offer showed to be over", frame.name())
+                })?;
                 self.claimed = None;
             }
-            WorkerFrame::ReadyForMore => panic!("readyForMore is never sent"),
+            WorkerFrame::ReadyForMore => return Err(Broken("readyForMore is never sent".to_string())),
             _ => {}
         }
+        Ok(())
     }
 
-    fn take_offer(&mut self, job: &JobId) {
-        let open = self.open_offers.get_mut(job);
-        assert!(open.is_some(), "an answer to an offer that was not made: {job}");
-        if let Some(count) = open {
-            *count -= 1;
-            if *count == 0 {
-                self.open_offers.remove(job);
-            }
+    fn take_offer(&mut self, job: &JobId) -> Kept {
+        let Some(count) = self.open_offers.get_mut(job) else {
+            return Err(Broken(format!("an answer to an offer that was not made: {job}")));
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.open_offers.remove(job);
         }
+        Ok(())
     }
 
-    fn holds(&self, job: &JobId, what: &str) {
+    fn holds(&self, job: &JobId, what: &str) -> Kept {
         let claimed = self.claimed.as_ref().map(|claimed| &claimed.job);
-        assert_eq!(claimed, Some(job), "{what} for a job that isn't held");
+        promise(claimed == Some(job), || format!("{what} for the job {job}, which isn't held"))
     }
 
-    fn serves(&self, conn: ConnId, what: &str) {
-        assert_eq!(self.session, Some((conn, Phase::Serving)), "{what} out of place");
+    fn serves(&self, conn: ConnId, what: &str) -> Kept {
+        promise(self.is_in(conn, Phase::Serving), || format!("{what} out of place"))
+    }
+
+    /// Every id that it remembers, to give them new names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        let conn = self.session.iter().map(|(conn, _)| conn.0);
+        let run = self.running.iter().map(|(run, _)| run.0);
+        conn.chain(run).chain(self.requests.keys().map(|request| request.0))
+    }
+
+    /// What decides the future, with ids by the name that `rank` gives them.
+    pub(super) fn digest(&self, rank: &impl Fn(u64) -> u64) -> String {
+        let Self {
+            session,
+            claimed,
+            open_offers,
+            running,
+            made,
+            requests,
+            accepted,
+            files,
+            exited,
+            newest: _,
+        } = self;
+        let session = session.map(|(conn, phase)| (rank(conn.0), phase));
+        let claimed =
+            claimed.as_ref().map(|claimed| (&claimed.job, rank(claimed.since + 1), claimed.superseded));
+        let running = running.as_ref().map(|(run, job)| (rank(run.0), job));
+        let requests: Vec<_> = requests.iter().map(|(request, url)| (rank(request.0), url)).collect();
+        format!(
+            "{session:?}{claimed:?}{open_offers:?}{running:?}{made:?}{requests:?}{accepted:?}{files:?}{exited}"
+        )
     }
 }
