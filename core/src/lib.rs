@@ -23,6 +23,7 @@ extern crate alloc;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod digested;
 #[cfg(feature = "drive")]
 pub mod drive;
 pub mod engine;

@@ -35,6 +35,7 @@
 //! | [`states`], [`records`] | the table of job states; what is stored |
 
 mod chance;
+mod fingerprint;
 mod io;
 mod new_job;
 mod offers;

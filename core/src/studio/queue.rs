@@ -13,7 +13,10 @@ use super::{
     Action, Answer, CallId, JobEvent, JobOutput, JobRecord, JobState, NewJob, Record, Refusal, Studio,
     Upload, cut,
 };
-use crate::wire::{JobId, LogLevel, Secret};
+use crate::{
+    time::Wall,
+    wire::{JobId, LogLevel, Secret},
+};
 
 /// Uploads that one worker may have under way. It needs two at most: one that still moves and a fresh one.
 const MAX_UPLOADS_PER_WORKER: usize = 8;
@@ -61,6 +64,19 @@ impl Jobs {
             self.next_place += 1;
         }
         self.put(job);
+    }
+
+    /// Places become ranks, and what is there for people is forgotten, to compare states by.
+    pub(super) fn forget_places(&mut self) {
+        let places: BTreeSet<u64> = self.open.values().map(|job| job.place).collect();
+        let rank = |place: u64| places.range(..place).count() as u64;
+        for job in self.open.values_mut().map(Arc::make_mut) {
+            job.place = rank(job.place);
+            (job.queued_at, job.started_at, job.finished_at) = (Wall::default(), None, None);
+            job.error = None;
+        }
+        self.waiting = core::mem::take(&mut self.waiting).into_iter().map(|(at, id)| (rank(at), id)).collect();
+        self.next_place = 0;
     }
 
     fn put(&mut self, job: Arc<JobRecord>) {

@@ -1,6 +1,6 @@
 //! Who may connect: requests, decisions, workers and tokens (section 2).
 
-use alloc::{borrow::ToOwned, collections::BTreeMap, format, string::String, sync::Arc};
+use alloc::{borrow::ToOwned, collections::{BTreeMap, BTreeSet}, format, string::String, sync::Arc};
 use core::time::Duration;
 
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::{
     sessions::SessionEnd,
 };
 use crate::{
-    time::Mono,
+    time::{Mono, Wall},
     wire::{
         Capabilities, Secret,
         registration::{Decision, RegisterAnswer, RegisterRequest, secret_hash},
@@ -72,6 +72,23 @@ impl Registry {
             self.drop_registration_of(&registration.install_id);
             self.put(registration, now);
         }
+    }
+
+    /// Puts times on a clock that starts now and forgets those for people, to compare states by.
+    pub(super) fn forget_times(&mut self, now: Mono) {
+        let shift = |at: Mono| Mono::ZERO + now.since(at);
+        self.pending.values_mut().for_each(|at| *at = shift(*at));
+        self.peers.retain(|_, (since, _)| now.since(*since) < WINDOW);
+        self.peers.values_mut().for_each(|(since, _)| *since = shift(*since));
+        for worker in self.workers.values_mut().map(Arc::make_mut) {
+            (worker.approved_at, worker.seen_at) = (Wall::default(), None);
+        }
+        let places: BTreeSet<u64> = self.registrations.values().map(|registration| registration.place).collect();
+        for registration in self.registrations.values_mut().map(Arc::make_mut) {
+            registration.place = places.range(..registration.place).count() as u64;
+            (registration.asked_at, registration.decided_at) = (Wall::default(), None);
+        }
+        self.next_place = 0;
     }
 
     /// Puts a registration in its place, whatever it stood at before.

@@ -136,6 +136,15 @@ impl Session {
         rest.map_or(gone, |rest| gone.min((*rest, "rest after a reject")))
     }
 
+    /// Puts times on a clock that starts now and forgets those for people, to compare states by.
+    pub(super) fn forget_times(&mut self, now: Mono) {
+        let Self { deadline, resting_until, declined, connected_at, heard_at, .. } = self;
+        for at in resting_until.iter_mut().chain(declined.values_mut()).chain([deadline]) {
+            *at = Mono::ZERO + at.since(now);
+        }
+        (*connected_at, *heard_at) = (Wall::default(), Wall::default());
+    }
+
     /// Forgets rejects whose time is over; whether there was one.
     fn wake(&mut self, now: Mono) -> bool {
         let before = (self.resting_until, self.declined.len());

@@ -23,6 +23,13 @@ pub(super) struct Reconfigured {
     identity: Option<Identity>,
 }
 
+impl Reconfigured {
+    /// Who to be from then on, if that changed.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+}
+
 impl Worker {
     pub(super) fn set_paused(&mut self, paused: bool) {
         if self.paused != paused {

@@ -1,40 +1,84 @@
 //! Comparing states: what decides the future, without times, names and numbers.
 
-use alloc::{collections::BTreeSet, format, vec::Vec};
-
-use sha2::{Digest, Sha256};
-
-use super::{Counters, Worker, jobs::JobKey};
-use crate::time::{Now, Wall};
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
+use super::{
+    Counters, Identity, Worker,
+    jobs::{JobKey, Product},
+};
+use crate::{
+    digested::Digested,
+    engine::{Output, Payload},
+    time::{Now, Wall},
+};
 
 impl Worker {
     /// A digest of what decides the worker's future behaviour, on a clock that starts now: two workers with
     /// equal fingerprints behave alike, whatever the time and however many ids they have given out. Their
     /// jitter differs, and so does what only logs show. To be taken when [`Worker::next`] has said to wait.
     pub fn fingerprint(&self) -> [u8; 32] {
+        let known: BTreeSet<u64> = self.ids().collect();
+        self.fingerprint_by(|id| known.range(..id).count() as u64)
+    }
+
+    /// The same with names for ids that others, who know some of them too, agree on. `rank` must keep their order.
+    pub(crate) fn fingerprint_by(&self, rank: impl Fn(u64) -> u64) -> [u8; 32] {
+        let mut digest = Digested::default();
         let mut same = self.clone();
         same.timers = self.timers.relative_to(self.now.mono);
         same.now = Now::default();
-        same.session.forget_times();
+        same.session.forget_times(self.now.mono);
         same.known_odd_frames.clear();
         same.log_book.forget();
+        digest.debug(&self.log_book.weight());
         same.counters = Counters::default();
         same.registration.storage.forget_times(self.now.mono);
         for job in &mut same.jobs.all {
             job.subject.accepted_at = Wall::default();
         }
-        same.forget_ids();
-        Sha256::digest(format!("{same:?}").as_bytes()).into()
+        same.forget_ids(rank);
+        digest.debug(&same);
+        same.digest_hidden(&mut digest);
+        digest.finish()
+    }
+
+    /// What is not printed, but decides: secrets, and the bytes of results.
+    fn digest_hidden(&self, digest: &mut Digested) {
+        let changed = self.reconfigured.as_ref().and_then(|changed| changed.identity());
+        let identities = [&self.registration.identity, &self.options.settings.identity];
+        for Identity { registration_secret, auth_token, .. } in
+            identities.into_iter().chain(changed).chain(self.registration.storage.identities())
+        {
+            for secret in [registration_secret, auth_token] {
+                digest.bytes(secret.as_ref().map_or(&[], |secret| secret.reveal().as_bytes()));
+            }
+        }
+        for job in &self.jobs.all {
+            if let Some(Product::Output(Output::Bytes { payload: Payload::Memory(bytes), .. })) = &job.product {
+                digest.bytes(bytes);
+            }
+        }
+    }
+
+    /// Every id whose outcome is waited for.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u64> {
+        let requests = self.jobs.all.iter().filter_map(|job| Some(job.upload.as_ref()?.request.as_ref()?.0));
+        let conn = self.session.conn.as_ref().map(|conn| conn.0);
+        let run = self.jobs.slot.as_ref().map(|slot| slot.run.0);
+        requests.chain(conn).chain(run).chain(self.registration.ids())
     }
 
     /// Numbers of connections, exchanges, runs and jobs become their ranks: only which are equal, and which is
     /// older, decides anything.
-    fn forget_ids(&mut self) {
+    fn forget_ids(&mut self, rank: impl Fn(u64) -> u64) {
         let keys: BTreeSet<_> = self.jobs.all.iter().map(|job| job.key).collect();
         let rekey = |key: JobKey| JobKey(keys.range(..key).count() as u64);
         self.jobs.all.iter_mut().for_each(|job| job.key = rekey(job.key));
         self.jobs.slot.iter_mut().for_each(|slot| slot.job = slot.job.map(rekey));
-        self.shown = self.shown.map(rekey);
+        // One that is over is shown as long as one that is not is.
+        self.shown = self.shown.filter(|shown| keys.contains(shown)).map(rekey);
         self.timers.rekey(rekey);
         self.jobs.last_key = 0;
         self.ids = 0;
@@ -46,9 +90,33 @@ impl Worker {
             .chain(self.jobs.slot.as_mut().map(|slot| &mut slot.run.0))
             .chain(self.registration.ids_mut())
             .collect();
-        let known: BTreeSet<u64> = ids.iter().map(|id| **id).collect();
         for id in ids {
-            *id = known.range(..*id).count() as u64;
+            *id = rank(*id);
         }
+    }
+}
+
+#[cfg(any(feature = "sim", test))]
+impl Worker {
+    /// Takes away what a fingerprint does not see, so that equal ones mean equal futures: lines for the studio's log,
+    /// and what the jitter has come to. For a search, at rest only.
+    pub(crate) fn forget_logs_and_chance(&mut self) {
+        self.log_book.forget();
+        self.timers.clear(super::timers::Timer::LogBatch);
+        self.session.forget_batch();
+        self.known_odd_frames.clear();
+        self.chance = super::chance::Chance::new([0; 32]);
+        self.queue = VecDeque::new();
+    }
+
+    /// Whether every result that is held is let go of within 15 minutes, if nobody asks for it (section 6).
+    pub(crate) fn held_results_expire(&self) -> bool {
+        use super::{
+            states::JobState,
+            timers::{HELD_BOUND, Timer},
+        };
+        let bound = self.now.mono + HELD_BOUND;
+        let mut held = self.jobs.all.iter().filter(|job| job.state == JobState::Held);
+        held.all(|job| self.timers.at(Timer::Expire(job.key)).is_some_and(|at| at <= bound))
     }
 }

@@ -78,6 +78,12 @@ impl LogBook {
         batch
     }
 
+    /// How much waits, to compare states by: it decides how many batches go out.
+    pub(super) fn weight(&self) -> (usize, usize, bool) {
+        let bytes = self.waiting.iter().map(|entry| entry.message.len() + entry.category.len()).sum();
+        (self.waiting.len(), bytes, self.dropped > 0)
+    }
+
     /// Without the lines, to compare states by.
     pub(super) fn forget(&mut self) {
         *self = Self::default();

@@ -90,6 +90,11 @@ impl Registration {
         self.exchange.take().map(|(request, _)| request)
     }
 
+    /// Every id that is waited for, to look at.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.exchange.iter().map(|(request, _)| request.0).chain(self.storage.ids())
+    }
+
     /// Every id that is waited for.
     pub(super) fn ids_mut(&mut self) -> impl Iterator<Item = &mut u64> {
         let exchange = self.exchange.as_mut().map(|(request, _)| &mut request.0);

@@ -63,13 +63,22 @@ impl Session {
         Self { conn, recovery_over: self.recovery_over, last_batch: self.last_batch, ..Self::default() }
     }
 
-    pub(super) fn forget_times(&mut self) {
-        // Only the distance between the two counts, and a batch is due or not by its timer.
+    /// Puts times on a clock that starts now, to compare states by.
+    pub(super) fn forget_times(&mut self, now: Mono) {
+        // Only the distance between the two counts.
         self.sent -= self.flushed;
         self.heartbeat = self.heartbeat.saturating_sub(self.flushed);
         self.flushed = 0;
-        self.last_batch = None;
+        // When the next batch may go out, unless it may now.
+        let due = self.last_batch.map(|last| last + LOG_INTERVAL).filter(|due| *due > now);
+        self.last_batch = due.map(|due| Mono::ZERO + due.since(now));
         self.skipped = 0;
+    }
+
+    /// As if no batch had gone out.
+    #[cfg(any(feature = "sim", test))]
+    pub(super) fn forget_batch(&mut self) {
+        self.last_batch = None;
     }
 }
 

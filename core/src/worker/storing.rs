@@ -75,6 +75,17 @@ impl Storage {
         self.in_flight.iter_mut().map(|(store, _)| store).chain(awaited).map(|store| &mut store.0)
     }
 
+    /// The same, to look at.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        let awaited = self.then.as_ref().and_then(|(store, _)| store.as_ref());
+        self.in_flight.iter().map(|(store, _)| store).chain(awaited).map(|store| store.0)
+    }
+
+    /// Identities that a reader of the configuration may still come with.
+    pub(super) fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.before.iter().map(|(identity, _)| identity)
+    }
+
     /// Puts times on a clock that starts now, to compare states by.
     pub(super) fn forget_times(&mut self, now: Mono) {
         self.before.retain(|(_, until)| now < *until);

@@ -129,6 +129,12 @@ impl Timers {
         self.set.contains_key(&timer)
     }
 
+    /// When a timer is due, if it is set.
+    #[cfg(any(feature = "sim", test))]
+    pub(super) fn at(&self, timer: Timer) -> Option<Mono> {
+        self.set.get(&timer).copied()
+    }
+
     /// Takes the timer that is due first, if one is.
     pub(super) fn due(&mut self, now: Mono) -> Option<Timer> {
         let (at, timer) = self.set.iter().map(|(timer, at)| (*at, *timer)).min()?;
@@ -150,7 +156,7 @@ impl Timers {
 
     /// The same timers on a clock that starts at `origin`, to compare states by.
     pub(super) fn relative_to(&self, origin: Mono) -> Self {
-        let shift = |at: &Mono| Mono::from_micros(at.as_micros().saturating_sub(origin.as_micros()));
+        let shift = |at: &Mono| if *at == Mono::NEVER { *at } else { Mono::ZERO + at.since(origin) };
         Self { set: self.set.iter().map(|(timer, at)| (*timer, shift(at))).collect() }
     }
 
