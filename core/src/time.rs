@@ -82,11 +82,18 @@ impl Wall {
         text.parse::<jiff::Timestamp>().ok().map(|stamp| Self(stamp.as_millisecond()))
     }
 
-    /// Reads an HTTP date (`Wed, 25 Nov 2026 07:00:00 GMT`).
+    /// Reads an HTTP date: `Wed, 25 Nov 2026 07:00:00 GMT`, or one of the two older forms that a reader must know,
+    /// `Wednesday, 25-Nov-26 07:00:00 GMT` and `Wed Nov 25 07:00:00 2026`.
     pub fn parse_http_date(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let older = |form| jiff::fmt::strtime::parse(form, text).ok()?.to_datetime().ok();
         jiff::fmt::rfc2822::DateTimeParser::new()
-            .parse_timestamp(text.trim())
+            .parse_timestamp(text)
             .ok()
+            .or_else(|| {
+                let read = older("%A, %d-%b-%y %H:%M:%S GMT").or_else(|| older("%a %b %e %H:%M:%S %Y"))?;
+                jiff::tz::Offset::UTC.to_timestamp(read).ok()
+            })
             .map(|stamp| Self(stamp.as_millisecond()))
     }
 
@@ -137,7 +144,16 @@ mod tests {
             Wall::parse_http_date("Tue, 25 Nov 2025 07:00:00 GMT"),
             Some(Wall::from_millis(1_764_054_000_000))
         );
-        for garbage in ["", "soon", "Tue, 99 Nov 2025 07:00:00 GMT", "2025-11-25"] {
+        for older in ["Tuesday, 25-Nov-25 07:00:00 GMT", "Tue Nov 25 07:00:00 2025"] {
+            assert_eq!(Wall::parse_http_date(older), Some(Wall::from_millis(1_764_054_000_000)), "{older}");
+        }
+        assert_eq!(
+            Wall::parse_http_date("Sun Nov  6 08:49:37 1994"),
+            Some(Wall::from_millis(784_111_777_000))
+        );
+        for garbage in
+            ["", "soon", "Tue, 99 Nov 2025 07:00:00 GMT", "2025-11-25", "Tuesday, 99-Nov-25 07:00:00 GMT"]
+        {
             assert_eq!(Wall::parse_http_date(garbage), None, "{garbage}");
         }
     }

@@ -4,12 +4,19 @@
 //! Feature `sim`. Everything in here is deterministic: the same bytes give the same run. The corpus under
 //! `fuzz/corpus` replays in the ordinary test run.
 
+mod addresses;
 mod frames;
+mod multipart;
 mod oracle;
+mod retry_after;
 mod session;
+mod told;
 
+pub use addresses::addresses;
 pub use frames::frames;
+pub use multipart::multipart;
 pub use oracle::Oracle;
+pub use retry_after::retry_after;
 pub use session::session;
 
 #[cfg(test)]

@@ -2,6 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test may read its corpus")]
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -9,36 +14,69 @@ use rand_chacha::{
 
 use super::*;
 
-fn replay(target: &str, body: fn(&[u8])) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let data = std::fs::read(&path).unwrap();
-        println!("{}", path.display());
-        body(&data);
-        count += 1;
+type Body = fn(&[u8]);
+
+/// The body of each target.
+const BODIES: [(&str, Body); 5] = [
+    ("addresses", addresses),
+    ("frames", frames),
+    ("multipart", multipart),
+    ("retry_after", retry_after),
+    ("session", session),
+];
+
+/// Targets whose bodies replay in the tests of the crate that they live in.
+const ELSEWHERE: [&str; 0] = [];
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
+}
+
+/// The names of the targets that there are, as `fuzz/Cargo.toml` says.
+fn targets() -> Vec<String> {
+    let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
+    let names =
+        manifest.split("[[bin]]").skip(1).filter_map(|bin| bin.split("name = \"").nth(1)?.split('"').next());
+    names.map(Into::into).collect()
+}
+
+#[test]
+fn every_target_has_a_body_and_a_corpus_that_is_small() {
+    let targets = targets();
+    let known = BODIES.iter().map(|(name, _)| *name).chain(ELSEWHERE);
+    let mut known: Vec<_> = known.map(String::from).collect();
+    known.sort();
+    assert_eq!(targets, known, "fuzz/Cargo.toml lists the targets by name, and each one replays");
+    for target in targets {
+        let source = fs::read_to_string(fuzz().join("fuzz_targets").join(target.clone() + ".rs")).unwrap();
+        assert!(source.contains(&format!("sim::{target}(data)")), "{target} runs another body");
+        let files = fs::read_dir(fuzz().join("corpus").join(&target)).map_or(Vec::new(), Iterator::collect);
+        let bytes: u64 = files.iter().map(|file| file.as_ref().unwrap().metadata().unwrap().len()).sum();
+        assert!((1..150).contains(&files.len()), "{target} has {} inputs", files.len());
+        assert!(bytes < 500 * 1024, "the corpus of {target} has {bytes} bytes");
     }
-    assert!(count > 0, "no corpus for {target}");
 }
 
 #[test]
-fn the_corpus_of_frames_replays() {
-    replay("frames", frames);
+fn the_corpus_replays() {
+    for (target, body) in BODIES {
+        for entry in fs::read_dir(fuzz().join("corpus").join(target)).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            body(&fs::read(&path).unwrap());
+        }
+    }
 }
 
 #[test]
-fn the_corpus_of_sessions_replays() {
-    replay("session", session);
-}
-
-#[test]
-fn random_sessions_keep_every_promise() {
+fn random_bytes_keep_every_promise() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for round in 0..3_000 {
         let mut data = vec![0; 40 + round % 400];
         rng.fill_bytes(&mut data);
-        session(&data);
+        for (_, body) in BODIES {
+            body(&data);
+        }
     }
 }
 

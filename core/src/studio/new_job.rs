@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::io::Refusal;
-use crate::wire::{ClaimProblem, Finite, JobId, ModelSource, Task};
+use crate::wire::{ClaimProblem, Finite, JobId, ModelSource, Task, address};
 
 /// A job that is to be queued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// Its id, if the caller wants to choose: 1 to 200 bytes without control characters. Else one is made.
+    /// Its id, if the caller wants to choose: 1 to 200 bytes without control characters, and neither
+    /// `.` nor `..`. Else one is made.
     pub id: Option<JobId>,
     /// Whose job it is.
     pub game_id: String,
@@ -98,6 +99,9 @@ impl NewJob {
             if id.as_str().is_empty() {
                 return Err(Refusal::field("id", "`id` must not be empty; leave it out to get one"));
             }
+            if !address::is_segment(id.as_str()) {
+                return Err(Refusal::field("id", "`id` must not be `.` or `..`, which no address can carry"));
+            }
         }
         short("gameId", &self.game_id, 500)?;
         short("assetName", &self.asset_name, 500)?;
@@ -144,6 +148,7 @@ mod tests {
             (r#"{"model":"m","task":{"kind":"image","prompt":"a","width":0}}"#.into(), Some("task.width")),
             (alloc::format!(r#"{{"model":"m","id":"",{task}}}"#), Some("id")),
             (alloc::format!(r#"{{"model":"m","id":"a\nb",{task}}}"#), Some("id")),
+            (alloc::format!(r#"{{"model":"m","id":"..",{task}}}"#), Some("id")),
             (alloc::format!(r#"{{"model":"m","vramGbEstimate":-1,{task}}}"#), Some("vramGbEstimate")),
             (alloc::format!(r#"{{"model":"m","modelSource":{{}},{task}}}"#), Some("modelSource.engine")),
             (alloc::format!(r#"{{"model":"m","modle":"x",{task}}}"#), Some("modle")),

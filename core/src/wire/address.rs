@@ -111,14 +111,20 @@ impl core::fmt::Display for ApiBase {
     }
 }
 
-/// `text` percent-encoded as one path segment. `.` and `..` are encoded too, since a path with them in it is
-/// shortened on the way.
+/// `text` percent-encoded as one path segment. Of a text that is none ([`is_segment`]) it makes the nearest that there is.
 pub fn segment(text: &str) -> String {
     match text {
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
         text => utf8_percent_encode(text, SEGMENT).to_string(),
     }
+}
+
+/// Whether `text` can be one segment of a path: it isn't empty, which routers skip, and neither `.` nor `..`, which URL
+/// parsers take for the way that they are also where they are percent-encoded. A job or a worker with such an id can't be
+/// addressed.
+pub fn is_segment(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
 }
 
 #[cfg(test)]
@@ -167,5 +173,18 @@ mod tests {
         );
         assert_eq!(base.registration("rr-1"), "http://h/graphics/api/workers/register-requests/rr-1");
         assert_eq!(base.register_request(), "http://h/graphics/api/workers/register-request");
+    }
+
+    #[test]
+    fn ids_that_no_address_can_carry_are_known() {
+        for id in ["", ".", ".."] {
+            assert!(!is_segment(id), "{id:?}");
+            let url = Url::parse(&ApiBase::parse("http://h").unwrap().complete("w", id)).unwrap();
+            let segments = url.path_segments().unwrap().filter(|segment| !segment.is_empty());
+            assert!(segments.count() < 7, "{id:?} leads to {url}");
+        }
+        for id in ["...", "j", "/", "%2E", ".. ", " "] {
+            assert!(is_segment(id), "{id:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{
+    address,
     lenient::{null_is_default, object_or_null},
     number::Finite,
     task::{RawTask, Task, TaskForm, strip_query},
@@ -323,6 +324,13 @@ impl RawClaim {
         let Some(model) = self.model.filter(|model| !model.is_empty()) else {
             return Some(Err(ClaimProblem::parameter("model", "it is required and missing")));
         };
+        if let Ok(task) = &task
+            && !task.kind().result_is_json()
+            && !address::is_segment(job_id.as_str())
+        {
+            let problem = "there is no address to deliver the result of a job with this id to";
+            return Some(Err(ClaimProblem::parameter("job_id", problem)));
+        }
         Some(task.map(|task| {
             Box::new(Claim {
                 job_id,

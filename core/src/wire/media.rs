@@ -30,27 +30,26 @@ pub fn is_plain_ext(ext: &str) -> bool {
     (1..=16).contains(&ext.len()) && ext.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
+/// The longest file name that is made, in characters.
+pub const MAX_FILE_NAME_CHARS: usize = 120;
+
 /// `name` as a file name that is safe in a header and on a disk: quotes, separators, control characters and
-/// the characters that some system reserves become `_`, as does a leading dot; at most 120 characters.
+/// the characters that some system reserves become `_`, and a leading dot gets one in front; at most
+/// [`MAX_FILE_NAME_CHARS`] characters.
 pub fn safe_file_name(name: &str) -> String {
-    let mut safe: String = name
-        .chars()
-        .take(120)
-        .map(|c| match c {
-            '"' | '\\' | '/' | ':' | '*' | '?' | '<' | '>' | '|' | '%' => '_',
-            c if c.is_control() => '_',
-            c => c,
-        })
-        .collect();
-    if safe.is_empty() || safe.starts_with('.') {
-        safe.insert(0, '_');
-    }
-    safe
+    let front = if name.is_empty() || name.starts_with('.') { "_" } else { "" };
+    let safe = name.chars().map(|c| match c {
+        '"' | '\\' | '/' | ':' | '*' | '?' | '<' | '>' | '|' | '%' => '_',
+        c if c.is_control() => '_',
+        c => c,
+    });
+    front.chars().chain(safe).take(MAX_FILE_NAME_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
 
     #[test]
     fn mime_types_follow_the_table_of_section_5() {
@@ -82,5 +81,8 @@ mod tests {
         assert_eq!(safe_file_name("a\"b\r\nc/d\\e"), "a_b__c_d_e");
         assert_eq!(safe_file_name("../etc"), "_.._etc");
         assert_eq!(safe_file_name(""), "_");
+        for long in ["x".repeat(200), format!(".{}", "ü".repeat(200))] {
+            assert_eq!(safe_file_name(&long).chars().count(), MAX_FILE_NAME_CHARS);
+        }
     }
 }

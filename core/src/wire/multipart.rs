@@ -30,7 +30,10 @@ impl Envelope {
             .take(16)
             .fold(String::from("studio-worker-"), |text, byte| text + &format!("{byte:02x}"));
         let ext = ext.to_ascii_lowercase();
-        let name = media::safe_file_name(&format!("{job_id}.{ext}"));
+        // Of a name that is too long, the job's id is cut and not what says what the file is.
+        let room = media::MAX_FILE_NAME_CHARS.saturating_sub(ext.chars().count() + 1);
+        let stem: String = media::safe_file_name(job_id.as_str()).chars().take(room).collect();
+        let name = media::safe_file_name(&format!("{stem}.{ext}"));
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\n{prompt}\r\n\
              --{boundary}\r\nContent-Disposition: form-data; name=\"ext\"\r\n\r\n{ext}\r\n\
@@ -72,5 +75,13 @@ mod tests {
         assert_eq!(envelope.tail, format!("\r\n--{boundary}--\r\n").into_bytes());
         assert_eq!(envelope.length(10), (head.len() + 10 + envelope.tail.len()) as u64);
         assert_ne!(Envelope::new(&"j".into(), "", "png", 8).content_type, envelope.content_type);
+    }
+
+    #[test]
+    fn the_file_of_a_job_with_a_long_id_keeps_its_extension() {
+        let envelope = Envelope::new(&"j".repeat(500).into(), "", "webp", 7);
+        let head = String::from_utf8(envelope.head).unwrap();
+        let name = head.split("filename=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert_eq!((name.len(), &name[115..]), (media::MAX_FILE_NAME_CHARS, ".webp"));
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{capabilities::Capabilities, secret::Secret};
+use super::{address, capabilities::Capabilities, secret::Secret};
 
 /// The body of `POST /workers/register-request`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl RegisterAnswer {
     /// Reads an answer's body.
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let value = json(body)?;
-        let request_id = text(&value, "requestId")?.to_owned();
+        let request_id = id(&value, "requestId")?;
         Ok(Self {
             request_id,
             status: value.get("status").and_then(Value::as_str).unwrap_or("pending").to_owned(),
@@ -95,7 +95,7 @@ impl Decision {
         match text(&value, "status")? {
             "pending" => Ok(Self::Pending),
             "approved" => Ok(Self::Approved {
-                worker_id: text(&value, "workerId")?.to_owned(),
+                worker_id: id(&value, "workerId")?,
                 auth_token: Secret::new(text(&value, "authToken")?),
             }),
             "rejected" => Ok(Self::Rejected {
@@ -125,6 +125,12 @@ fn json(body: &[u8]) -> Result<Value, BodyError> {
     serde_json::from_slice(body).map_err(|error| BodyError::NotJson(format!("{error}")))
 }
 
+/// An id that addresses are made with.
+fn id(value: &Value, name: &'static str) -> Result<String, BodyError> {
+    let id = text(value, name)?;
+    if address::is_segment(id) { Ok(id.to_owned()) } else { Err(BodyError::Missing(name)) }
+}
+
 fn text<'a>(value: &'a Value, name: &'static str) -> Result<&'a str, BodyError> {
     value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).ok_or(BodyError::Missing(name))
 }
@@ -152,6 +158,7 @@ mod tests {
             (r#"{"status":"rejected","reason":"no"}"#, Ok(Decision::Rejected { reason: Some("no".into()) })),
             (r#"{"status":"approved","workerId":"w-1"}"#, Err(BodyError::Missing("authToken"))),
             (r#"{"status":"approved","workerId":"","authToken":"t"}"#, Err(BodyError::Missing("workerId"))),
+            (r#"{"status":"approved","workerId":"..","authToken":"t"}"#, Err(BodyError::Missing("workerId"))),
             (r#"{"status":"maybe"}"#, Err(BodyError::UnknownStatus("maybe".into()))),
             ("{}", Err(BodyError::Missing("status"))),
         ] {
@@ -167,5 +174,7 @@ mod tests {
             "rr-1"
         );
         assert_eq!(RegisterAnswer::parse(b"{}"), Err(BodyError::Missing("requestId")));
+        let nowhere = br#"{"requestId":".","status":"pending"}"#;
+        assert_eq!(RegisterAnswer::parse(nowhere), Err(BodyError::Missing("requestId")));
     }
 }

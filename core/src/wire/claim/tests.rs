@@ -291,7 +291,7 @@ fn every_url_of_every_kind_is_compared_without_its_query() {
 
 #[test]
 fn a_job_id_is_any_text() {
-    for id in ["", " ", "a/b", "ü%20?#", "\"\\\n\u{0}", "\u{1f41f}", &"x".repeat(10_000)] {
+    for id in [" ", "a/b", "ü%20?#", "\"\\\n\u{0}", "\u{1f41f}", &"x".repeat(10_000)] {
         let claim = readable(&with(legacy(), "/jobId", json!(id)));
         assert_eq!((claim.job_id.as_str(), claim.job_id.to_string().as_str()), (id, id));
         assert_eq!(readable(&claim.to_json(TaskForm::Camel)).job_id, JobId::from(id));
@@ -300,4 +300,17 @@ fn a_job_id_is_any_text() {
         vec![JobId::from("b"), JobId::from("a")].into_iter().min(),
         Some(JobId::from(String::from("a")))
     );
+}
+
+#[test]
+fn bytes_of_a_job_that_no_address_can_carry_are_nobodys() {
+    let chat = json!({ "kind": "llm", "messages": [{ "role": "user", "content": "hi" }] });
+    for id in ["", ".", ".."] {
+        let claim = with(modern(), "/jobId", json!(id));
+        let Offer::Unreadable { job_id, problem, .. } = offered(&claim) else { panic!("{id:?} was read") };
+        assert_eq!(job_id.as_str(), id);
+        assert!(matches!(problem, ClaimProblem::Parameter { name, .. } if name == "job_id"));
+        // A result that goes out in a frame needs no address.
+        assert_eq!(readable(&with(claim, "/task", chat.clone())).job_id.as_str(), id);
+    }
 }
