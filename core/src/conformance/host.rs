@@ -1,67 +1,68 @@
 //! The worker's side of a scenario.
 
-use std::{
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
-};
+use super::{Session, TestStudio};
+use crate::worker::{Exit, Identity};
 
-use serde_json::json;
-
-use super::PATIENCE;
-use crate::{
-    drive::{Store, WorkerHandle},
-    engine::{Engine, EngineError, FnEngine, Models, Output, Recipe, Service},
-    wire::{ApiBase, Capabilities, Claim, Finite, Task, TaskKind},
-    worker::{Exit, Identity, Options, Settings},
-};
-
-/// Starts workers on the runtime under test.
+/// Starts workers: on the runtime under test, or as a program of their own.
 pub trait Host {
-    /// Starts a worker and drives it on a thread; see [`Running::new`].
-    fn start(&self, options: Options, engine: Arc<dyn Engine>, store: Arc<dyn Store>) -> Running;
+    /// Starts a worker, which goes on by itself. It is ended when it is dropped.
+    fn start(&self, start: Start<'_>) -> Box<dyn Hosted>;
 }
 
-/// A worker that runs. It is stopped when this is dropped.
-pub struct Running {
-    /// Its handle.
-    pub handle: WorkerHandle,
-    exit: mpsc::Receiver<Exit>,
-    thread: Option<thread::JoinHandle<()>>,
+/// What a worker is started with.
+#[derive(Debug, Clone)]
+pub struct Start<'a> {
+    /// `api_base_url`.
+    pub base: &'a str,
+    /// Who it is.
+    pub identity: Identity,
+    /// Whether its engine makes nothing until [`Hosted::let_go`].
+    pub held: bool,
 }
 
-impl Running {
-    /// Calls `drive` on a thread; it drives the worker until it ends.
-    pub fn new(handle: WorkerHandle, drive: impl FnOnce() -> Exit + Send + 'static) -> Self {
-        let (sender, exit) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            let _ = sender.send(drive());
-        });
-        Self { handle, exit, thread: Some(thread) }
+/// A worker that runs. Its engine serves the model `synthetic` in every kind.
+pub trait Hosted {
+    /// The engine's runs end from now on, those under way too.
+    fn let_go(&self);
+    /// What the worker has stored.
+    fn identity(&self) -> Identity;
+    /// The owner wants no jobs.
+    fn pause(&self);
+    /// The owner wants jobs again.
+    fn resume(&self);
+    /// The owner changes the largest estimate that is accepted, in GB.
+    fn set_threshold(&self, gb: f64);
+    /// The owner ends it gently.
+    fn drain(&self);
+    /// The owner ends it at once.
+    fn stop(&self);
+    /// Waits until it has ended.
+    fn ended(self: Box<Self>) -> Ended;
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// As the program's exit code.
+    pub code: u8,
+    /// What it said of its end, and of itself until then, if that was heard.
+    pub said: String,
+    /// How many runs of the engine have begun.
+    pub runs: usize,
+    /// The jobs that were over by then, oldest first, and whether each was delivered.
+    pub jobs: Vec<(String, bool)>,
+}
+
+impl Ended {
+    /// Fails unless these jobs were over, oldest first, each delivered or not.
+    pub fn expect_jobs(&self, jobs: &[(&str, bool)]) {
+        let found: Vec<_> = self.jobs.iter().map(|(job, delivered)| (job.as_str(), *delivered)).collect();
+        assert_eq!(found, jobs, "{}", self.said);
     }
-
-    /// Waits until the worker has ended.
-    pub fn exit(mut self) -> Exit {
-        let exit = self.exit.recv_timeout(PATIENCE).expect("the worker does not end");
-        self.thread.take().unwrap().join().unwrap();
-        exit
-    }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.handle.stop();
-        if !thread::panicking()
-            && let Some(thread) = self.thread.take()
-        {
-            let _ = self.exit.recv_timeout(PATIENCE);
-            let _ = thread.join();
-        }
-    }
-}
+/// The exit that a worker's owner asked for, as every host reports it.
+pub(super) const DRAINED: u8 = Exit::Drained.code();
 
 /// A worker's identity after its approval.
 pub fn registered() -> Identity {
@@ -73,107 +74,46 @@ pub fn registered() -> Identity {
     }
 }
 
-/// Options for a worker of the studio at `base`.
-pub fn options(base: &str, identity: Identity) -> Options {
-    let settings = Settings {
-        api_base: ApiBase::parse(base).unwrap(),
-        identity,
-        label: Some("test".into()),
-        capabilities: Capabilities {
-            machine_name: "host".into(),
-            engine: "synthetic".into(),
-            vram_threshold_gb: Finite::from(12),
-            auto_enabled: true,
-            ..Capabilities::default()
-        },
-        services: Vec::new(),
-        reconnect_attempts: None,
-    };
-    Options::new(settings, "studio-worker/test")
+/// A studio, and a worker that is registered with it.
+pub struct Scene {
+    /// The studio.
+    pub studio: TestStudio,
+    /// The worker.
+    pub worker: Box<dyn Hosted>,
 }
 
-/// The byte of a test result at this place.
-#[allow(clippy::cast_possible_truncation, reason = "a byte of the mixed place is what is wanted")]
-pub fn byte(at: usize) -> u8 {
-    (at.wrapping_mul(31) >> 3) as u8 ^ at as u8
-}
-
-/// Holds back runs of the engine until it is opened.
-#[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    /// Lets everyone pass from now on.
-    pub fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
+impl Scene {
+    /// A worker whose jobs are done at once.
+    pub fn new(host: &dyn Host) -> Self {
+        Self::start(host, false)
     }
 
-    fn pass(&self) {
-        let open = self.0.0.lock().unwrap();
-        let _open = self.0.1.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap();
+    /// A worker whose jobs run until [`Hosted::let_go`].
+    pub fn held(host: &dyn Host) -> Self {
+        Self::start(host, true)
+    }
+
+    fn start(host: &dyn Host, held: bool) -> Self {
+        let studio = TestStudio::new();
+        let worker = host.start(Start { base: &studio.base(), identity: registered(), held });
+        Self { studio, worker }
     }
 }
 
-/// The engine of the scenarios. A chat answers with its prompt, repeated; a picture is as many [`byte`]s as
-/// its prompt says; `panic` panics; `wait` waits for the [`Gate`] and says so.
-pub struct TestEngine {
-    engine: Box<dyn Engine>,
-    runs: Arc<AtomicUsize>,
-    /// What `wait` waits for.
-    pub gate: Gate,
-}
-
-impl TestEngine {
-    /// An engine whose gate is shut.
-    pub fn new() -> Arc<Self> {
-        let listed = |kind| Service {
-            kind,
-            engine: "synthetic".into(),
-            models: Models::Listed(vec!["synthetic".into()]),
-        };
-        let services = TaskKind::ALL.into_iter().map(listed).collect();
-        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
-        let (counted, waited) = (Arc::clone(&runs), gate.clone());
-        let engine = FnEngine::new("synthetic", services, move |claim| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            run(claim, &waited)
-        });
-        Arc::new(Self { engine: Box::new(engine), runs, gate })
+impl Scene {
+    /// Drains the worker, which has nothing in hand, and waits until it has ended well.
+    pub fn drained(self, session: &mut Session) -> Ended {
+        self.worker.drain();
+        assert_eq!(session.closed().0, 1000);
+        let ended = self.worker.ended();
+        assert_eq!(ended.code, DRAINED, "{}", ended.said);
+        ended
     }
 
-    /// How many runs have begun.
-    pub fn runs(&self) -> usize {
-        self.runs.load(Ordering::SeqCst)
+    /// Fails unless the worker goes on to say what the studio must know.
+    pub fn heartbeats_go_on(&self, session: &mut Session) {
+        let gb = 12.5 + f64::from(u32::try_from(session.heartbeats.len()).unwrap());
+        self.worker.set_threshold(gb);
+        while session.heartbeat()["vramThresholdGb"] != gb {}
     }
-}
-
-impl Engine for TestEngine {
-    fn name(&self) -> &str {
-        self.engine.name()
-    }
-
-    fn services(&self) -> Vec<Service> {
-        self.engine.services()
-    }
-
-    fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
-        self.engine.recipe(claim)
-    }
-}
-
-fn run(claim: &Claim, gate: &Gate) -> Result<Output, EngineError> {
-    let prompt = claim.task.prompt();
-    if matches!(claim.task, Task::Image(_)) {
-        let length = prompt.parse::<usize>().map_err(EngineError::permanent)?;
-        let bytes: Vec<u8> = (0..length).map(byte).collect();
-        return Ok(Output::Bytes { ext: "webp".into(), payload: bytes.into() });
-    }
-    match prompt {
-        "panic" => panic!("out of paint"),
-        "wait" => gate.pass(),
-        _ => {}
-    }
-    let repeat = prompt.strip_prefix("repeat ").and_then(|times| times.parse().ok()).unwrap_or(1);
-    Ok(Output::Json(Arc::new(json!({ "said": prompt.repeat(repeat) }))))
 }

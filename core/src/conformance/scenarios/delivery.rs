@@ -1,121 +1,144 @@
-//! Results on their way to the studio.
+//! Results as bytes on their way to the studio: what a lost session does to them, and how they are sent.
 
-use serde_json::json;
+use crate::conformance::{Ended, Host, Request, Scene, Session, TestStudio, offer_of_bytes};
 
-use super::{Scene, complete_ack, fail_ack};
-use crate::{
-    conformance::{Host, byte},
-    engine::SPILL_ABOVE,
-    worker::{Exit, JobOutcome},
-};
+/// The bytes of a result that don't fit into the buffers of both ends together.
+pub(super) const MANY: usize = 20_000_000;
 
-/// Checks an upload's body against section 5.
-pub(super) fn check_multipart(content_type: &str, body: &[u8], prompt: &str, file: &str, length: usize) {
-    let boundary = content_type.strip_prefix("multipart/form-data; boundary=").unwrap();
-    let head = format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\n{prompt}\r\n\
-         --{boundary}\r\nContent-Disposition: form-data; name=\"ext\"\r\n\r\nwebp\r\n\
-         --{boundary}\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{file}\"\r\n\
-         Content-Type: image/webp\r\n\r\n"
-    );
-    let tail = format!("\r\n--{boundary}--\r\n");
-    assert_eq!(body.len(), head.len() + length + tail.len());
-    assert_eq!(&body[..head.len()], head.as_bytes());
-    assert_eq!(&body[body.len() - tail.len()..], tail.as_bytes());
-    let payload = &body[head.len()..body.len() - tail.len()];
-    assert!(payload.iter().enumerate().all(|(at, found)| *found == byte(at)), "the result was changed");
+/// Offers a job whose result has that many bytes, and takes its upload.
+pub(super) fn upload_of(scene: &Scene, session: &mut Session, least: usize) -> Request {
+    session.send(&offer_of_bytes("j-1", least));
+    session.expect("accept", "j-1");
+    scene.studio.request()
 }
 
-/// A result that stays in memory.
-pub fn a_result_in_memory_is_uploaded(host: &impl Host) {
-    deliver(host, 8 * 1024 * 1024);
+/// It ends with one job, by one run.
+pub(super) fn once(scene: Scene, session: &mut Session, delivered: bool) -> Ended {
+    let ended = scene.drained(session);
+    assert_eq!(ended.runs, 1, "{}", ended.said);
+    ended.expect_jobs(&[("j-1", delivered)]);
+    ended
 }
 
-/// A result that is moved to a file, and streamed from it.
-pub fn a_large_result_is_uploaded_from_a_file(host: &impl Host) {
-    deliver(host, usize::try_from(SPILL_ABOVE).unwrap() + 12_345);
-}
-
-fn deliver(host: &impl Host, length: usize) {
+/// What is sent is what section 5 says.
+pub(super) fn a_result_is_uploaded(host: &dyn Host) {
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
-    let prompt = length.to_string();
-    session.offer("j-1", "image", &prompt);
-    session.expect("accept", "j-1");
-    let mut upload = scene.studio.request();
+    let mut upload = upload_of(&scene, &mut session, MANY);
     let body = upload.body();
-    check_multipart(upload.header("content-type"), &body, &prompt, "j-1.webp", length);
+    let boundary = upload.header("content-type").strip_prefix("multipart/form-data; boundary=").unwrap();
+    let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\naaa");
+    assert!(
+        body.starts_with(head.as_bytes()) && body.ends_with(format!("\r\n--{boundary}--\r\n").as_bytes())
+    );
+    let file = b"Content-Disposition: form-data; name=\"image\"; filename=\"j-1.wav\"\r\nContent-Type: audio/wav\r\n\r\n";
+    assert!(body[..body.len() - MANY].windows(file.len()).any(|part| part == file));
     upload.answer(204, "", "");
-    scene.worker.handle.drain();
-    session.closed();
-    let observers = scene.worker.handle.observers();
-    assert_eq!(scene.worker.exit(), Exit::Drained);
-    assert_eq!(observers.recent_jobs()[0].outcome, JobOutcome::Completed);
+    once(scene, &mut session, true);
 }
 
 /// A studio that refuses a body while it comes (413): the job has failed for good.
-pub fn an_answer_before_the_body_has_left_is_heard(host: &impl Host) {
+pub(super) fn an_answer_before_the_body_has_left_is_heard(host: &dyn Host) {
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
-    session.offer("j-1", "image", "50000000");
-    session.expect("accept", "j-1");
-    let upload = scene.studio.request();
-    assert!(upload.content_length() > 50_000_000);
+    let upload = upload_of(&scene, &mut session, MANY);
+    assert!(upload.content_length() > MANY);
     upload.answer(413, "", "at most 1 MB");
     let fail = session.expect("fail", "j-1");
     assert_eq!(fail["retryable"], false);
     let error = fail["error"].as_str().unwrap();
     assert!(error.contains("413") && error.contains("at most 1 MB"), "{error}");
-    session.send(&fail_ack("j-1"));
+    session.fail_ack("j-1");
+    once(scene, &mut session, false);
 }
 
 /// A redirect never carries the bearer to another host (section 1): it is no success, and tried again.
-pub fn a_redirect_is_not_followed(host: &impl Host) {
+pub(super) fn a_redirect_is_not_followed(host: &dyn Host) {
     let scene = Scene::new(host);
-    let elsewhere = crate::conformance::TestStudio::new();
+    let elsewhere = TestStudio::new();
     let mut session = scene.studio.session();
-    session.offer("j-1", "image", "100");
-    session.expect("accept", "j-1");
+    let mut upload = upload_of(&scene, &mut session, 100);
     for _ in 0..2 {
-        let mut upload = scene.studio.request();
         upload.body();
         upload.answer(307, &format!("Location: {}/elsewhere\r\n", elsewhere.base()), "");
+        upload = scene.studio.request();
     }
-    let mut upload = scene.studio.request();
     upload.body();
     upload.answer(200, "", "");
     assert!(!elsewhere.has_request());
+    once(scene, &mut session, true);
 }
 
-/// The engine never runs twice for a result that is still had (section 6).
-pub fn a_job_that_outlives_its_session_is_not_run_again(host: &impl Host) {
+/// A socket that drops while the result is uploaded: the upload goes on, and its 2xx delivers.
+pub(super) fn an_upload_outlives_its_session(host: &dyn Host) {
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
-    session.offer("j-1", "llm", "wait");
-    session.expect("accept", "j-1");
+    let mut upload = upload_of(&scene, &mut session, MANY);
+    let some = upload.read_some(MANY / 2).len();
     session.drop_connection();
     let mut session = scene.studio.session();
-    assert_eq!(session.heartbeats[0].get("currentJobId"), None, "the claim went with its session");
-    session.offer("j-1", "llm", "wait");
-    session.expect("accept", "j-1");
-    scene.engine.gate.open();
-    let complete = session.expect("completeJson", "j-1");
-    assert_eq!(complete["result"], json!({ "said": "wait" }));
-    session.send(&complete_ack("j-1"));
-    assert_eq!(scene.engine.runs(), 1);
+    let rest = upload.content_length() - some;
+    upload.read_some(rest);
+    upload.answer(200, "", "");
+    once(scene, &mut session, true);
 }
 
-/// A panic is an error of the engine's: the job may be tried elsewhere, and the worker goes on.
-pub fn a_panic_of_the_engine_fails_its_job(host: &impl Host) {
+/// The same, but the job is offered again first: the upload that moves is the one.
+pub(super) fn an_upload_that_moves_is_adopted_by_the_next_offer(host: &dyn Host) {
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
-    session.offer("j-1", "llm", "panic");
+    let mut upload = upload_of(&scene, &mut session, MANY);
+    let some = upload.read_some(MANY / 2).len();
+    session.drop_connection();
+    let mut session = scene.studio.session();
+    session.send(&offer_of_bytes("j-1", MANY));
     session.expect("accept", "j-1");
-    let fail = session.expect("fail", "j-1");
-    assert_eq!(fail["retryable"], true);
-    assert!(fail["error"].as_str().unwrap().contains("panicked: out of paint"), "{fail}");
-    session.send(&fail_ack("j-1"));
+    scene.heartbeats_go_on(&mut session);
+    assert_eq!(session.heartbeats.last().unwrap()["currentJobId"], "j-1");
+    assert!(!scene.studio.has_request(), "one upload at a time");
+    let rest = upload.content_length() - some;
+    upload.read_some(rest);
+    upload.answer(200, "", "");
+    once(scene, &mut session, true);
+}
+
+/// Drops the session of an upload and offers its job again; the upload began under the old claim, so its 409 says
+/// nothing of the new one.
+fn refused_under_its_old_claim(scene: &Scene) -> (Session, Request) {
+    let mut session = scene.studio.session();
+    let mut upload = upload_of(scene, &mut session, 100_000);
+    session.drop_connection();
+    let mut session = scene.studio.session();
+    session.send(&offer_of_bytes("j-1", 100_000));
+    session.expect("accept", "j-1");
+    upload.body();
+    upload.answer(409, "", "not yours any more");
+    let mut afresh = scene.studio.request();
+    afresh.body();
+    (session, afresh)
+}
+
+/// It is uploaded once afresh, without a second run.
+pub(super) fn an_upload_refused_under_its_old_claim_is_made_afresh(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let (mut session, afresh) = refused_under_its_old_claim(&scene);
+    afresh.answer(200, "", "");
+    once(scene, &mut session, true);
+}
+
+/// A second 409 ends the job.
+pub(super) fn a_job_whose_result_is_refused_twice_ends(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let (mut session, afresh) = refused_under_its_old_claim(&scene);
+    afresh.answer(409, "", "not yours");
+    // No `fail` is sent, since the studio holds nothing: the next frame is the answer to another offer. That one must not
+    // overtake the refusal, which it would explain.
+    while session.heartbeats.last().unwrap().get("currentJobId").is_some() {
+        scene.heartbeats_go_on(&mut session);
+    }
     session.offer("j-2", "llm", "hello");
     session.expect("accept", "j-2");
     session.expect("completeJson", "j-2");
+    session.complete_ack("j-2");
+    scene.drained(&mut session).expect_jobs(&[("j-1", false), ("j-2", true)]);
 }

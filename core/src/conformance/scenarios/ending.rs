@@ -1,68 +1,167 @@
-//! How a worker ends, or doesn't.
+//! How a session ends (the table of section 6), and how a worker does.
 
-use super::{Scene, complete_ack};
-use crate::{conformance::Host, worker::Exit};
+use crate::conformance::{Ended, Host, Scene, offer_of_bytes};
 
-/// A refused token ends the worker, with the studio's words (section 6).
-pub fn a_refused_token_ends_the_worker(host: &impl Host) {
-    let scene = Scene::new(host);
-    scene.studio.upgrade().refuse(401, "token revoked");
-    match scene.worker.exit() {
-        Exit::Unauthorized { reason } => assert!(reason.contains("token revoked"), "{reason}"),
-        other => panic!("{other:?}"),
+/// The worker gave up, with the studio's words and what to do.
+pub(super) fn is_unauthorized(ended: &Ended, words: &str) {
+    assert_eq!(ended.code, 1);
+    for part in [words, "register --reset"] {
+        assert!(ended.said.contains(part), "{}", ended.said);
     }
 }
 
-/// The body of a 404 tells a worker that is unknown from an address that is wrong (section 6).
-pub fn an_unknown_worker_asks_to_be_registered_anew(host: &impl Host) {
-    let scene = Scene::new(host);
-    scene.studio.upgrade().refuse(404, "<html>no such page</html>");
-    // A wrong address, or a gateway's: the credentials are kept.
-    scene.studio.upgrade().refuse(404, r#"{"error":"worker not found"}"#);
+/// The worker has forgotten its credentials, and asks to be registered as the same installation.
+pub(super) fn asks_anew(scene: &Scene) {
     let mut asks = scene.studio.request();
     assert_eq!(asks.path, "/graphics/api/workers/register-request");
     assert_eq!(asks.json()["installId"], "11111111-1111-4111-8111-111111111111");
+    let identity = scene.worker.identity();
+    assert!(identity.auth_token.is_none() && identity.worker_id.is_none());
+}
+
+/// The worker has another session, as the same worker, and takes jobs.
+fn serves_again(scene: Scene) {
+    let upgrading = scene.studio.upgrade();
+    assert_eq!(upgrading.0.path, "/graphics/api/workers/w-1/connect");
+    assert_eq!(upgrading.0.header("authorization"), "Bearer tok-1");
+    let mut session = upgrading.accept().welcome();
+    session.offer("j-9", "llm", "hello");
+    session.expect("accept", "j-9");
+    session.expect("completeJson", "j-9");
+    session.complete_ack("j-9");
+    scene.drained(&mut session).expect_jobs(&[("j-9", true)]);
 }
 
 /// A close code is heard (section 6).
-pub fn a_close_4001_ends_the_worker(host: &impl Host) {
-    let scene = Scene::new(host);
-    scene.studio.session().close(4001, "token revoked");
-    match scene.worker.exit() {
-        Exit::Unauthorized { reason } => assert!(reason.contains("token revoked"), "{reason}"),
-        other => panic!("{other:?}"),
-    }
+pub(super) fn a_close_4001_ends_the_worker(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::new(host);
+    studio.session().close(4001, "token revoked");
+    is_unauthorized(&worker.ended(), "token revoked");
 }
 
-/// A drain finishes and delivers what runs, and takes nothing new (section 6).
-pub fn a_drain_delivers_what_runs(host: &impl Host) {
+/// So is an error frame.
+pub(super) fn an_error_auth_failed_ends_the_worker(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::new(host);
+    studio.session().error("auth_failed", "token revoked");
+    is_unauthorized(&worker.ended(), "token revoked");
+}
+
+/// The registration was revoked.
+pub(super) fn a_close_4004_asks_to_be_registered_anew(host: &dyn Host) {
     let scene = Scene::new(host);
-    let mut session = scene.studio.session();
-    session.offer("j-1", "llm", "wait");
+    scene.studio.session().close(4004, "deleted");
+    asks_anew(&scene);
+}
+
+/// The same in a frame.
+pub(super) fn an_error_worker_deleted_asks_to_be_registered_anew(host: &dyn Host) {
+    let scene = Scene::new(host);
+    scene.studio.session().error("worker_deleted", "deleted");
+    asks_anew(&scene);
+}
+
+/// The studio's trouble is not the worker's end.
+pub(super) fn an_internal_error_is_followed_by_another_session(host: &dyn Host) {
+    let scene = Scene::new(host);
+    scene.studio.session().error("internal_error", "out of disk");
+    serves_again(scene);
+}
+
+/// Known and unknown codes alike.
+pub(super) fn a_close_of_any_other_code_is_followed_by_another_session(host: &dyn Host) {
+    let scene = Scene::new(host);
+    for code in [1001, 1012, 4999] {
+        scene.studio.session().close(code, "");
+    }
+    serves_again(scene);
+}
+
+/// Without a word.
+pub(super) fn a_dropped_connection_is_followed_by_another_session(host: &dyn Host) {
+    let scene = Scene::new(host);
+    scene.studio.session().drop_connection();
+    serves_again(scene);
+}
+
+/// A drain finishes and delivers what runs, and takes nothing new; heartbeats go on and say so (section 6).
+pub(super) fn a_drain_delivers_what_runs(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::held(host);
+    let mut session = studio.session();
+    session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");
-    scene.worker.handle.drain();
-    assert_eq!(session.heartbeat()["autoEnabled"], false);
+    worker.drain();
+    while session.heartbeat()["autoEnabled"] == true {}
     session.offer("j-2", "llm", "hello");
     assert_eq!(session.expect("reject", "j-2")["code"], "paused");
-    scene.engine.gate.open();
+    // The next one by its timer.
+    assert_eq!(session.heartbeat()["autoEnabled"], false);
+    assert_eq!(session.heartbeats.last().unwrap()["currentJobId"], "j-1");
+    worker.let_go();
     session.expect("completeJson", "j-1");
-    session.send(&complete_ack("j-1"));
+    session.complete_ack("j-1");
     assert_eq!(session.closed().0, 1000);
-    let handle = scene.worker.handle.clone();
-    assert_eq!(scene.worker.exit(), Exit::Drained);
-    assert!(handle.has_ended());
-    assert!(handle.set_threshold(1.0).is_err());
+    let ended = worker.ended();
+    assert_eq!((ended.code, ended.runs), (0, 1));
+    ended.expect_jobs(&[("j-1", true)]);
+}
+
+/// Bytes on their way are waited for.
+pub(super) fn a_drain_delivers_what_is_uploaded(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::new(host);
+    let mut session = studio.session();
+    session.send(&offer_of_bytes("j-1", 100_000));
+    session.expect("accept", "j-1");
+    let mut upload = studio.request();
+    worker.drain();
+    while session.heartbeat()["autoEnabled"] == true {}
+    upload.body();
+    upload.answer(503, "", "not now");
+    let mut upload = studio.request();
+    upload.body();
+    assert_eq!(session.heartbeat()["autoEnabled"], false);
+    upload.answer(200, "", "");
+    assert_eq!(session.closed().0, 1000);
+    let ended = worker.ended();
+    assert_eq!((ended.code, ended.runs), (0, 1));
+    ended.expect_jobs(&[("j-1", true)]);
+}
+
+/// While draining with a job that lost its claim, the worker wants that one alone (section 6).
+pub(super) fn a_drain_waits_for_a_job_whose_session_dropped(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::held(host);
+    let mut session = studio.session();
+    session.offer("j-1", "llm", "hello");
+    session.expect("accept", "j-1");
+    worker.drain();
+    while session.heartbeat()["autoEnabled"] == true {}
+    session.drop_connection();
+    let mut session = studio.session();
+    assert_eq!(session.heartbeats[0]["capabilities"]["autoEnabled"], true, "it wants its job back");
+    session.offer("j-2", "llm", "hello");
+    assert_eq!(session.expect("reject", "j-2")["code"], "paused");
+    session.offer("j-1", "llm", "hello");
+    session.expect("accept", "j-1");
+    assert_eq!(session.heartbeat()["autoEnabled"], false);
+    worker.let_go();
+    session.expect("completeJson", "j-1");
+    session.complete_ack("j-1");
+    assert_eq!(session.closed().0, 1000);
+    let ended = worker.ended();
+    assert_eq!((ended.code, ended.runs), (0, 1));
+    ended.expect_jobs(&[("j-1", true)]);
 }
 
 /// A stop ends at once; what runs is failed as retryable (section 6).
-pub fn a_stop_fails_what_runs(host: &impl Host) {
-    let scene = Scene::new(host);
-    let mut session = scene.studio.session();
-    session.offer("j-1", "llm", "wait");
+pub(super) fn a_stop_fails_what_runs(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::held(host);
+    let mut session = studio.session();
+    session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");
-    scene.worker.handle.stop();
+    worker.stop();
     assert_eq!(session.expect("fail", "j-1")["retryable"], true);
+    session.fail_ack("j-1");
     assert_eq!(session.closed().0, 1000);
-    assert_eq!(scene.worker.exit(), Exit::Stopped);
-    scene.engine.gate.open();
+    let ended = worker.ended();
+    assert_eq!(ended.code, 0);
+    ended.expect_jobs(&[("j-1", false)]);
 }

@@ -1,0 +1,244 @@
+//! Workers in the process of the test.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use serde_json::json;
+
+use super::{BYTES_A_CHARACTER, Ended, Host, Hosted, PATIENCE, Start};
+use crate::{
+    drive::{MemoryStore, Store, WorkerHandle},
+    engine::{Engine, EngineError, FnEngine, Models, Output, Recipe, Service},
+    wire::{ApiBase, Capabilities, Claim, Finite, Task, TaskKind},
+    worker::{Exit, Identity, JobOutcome, Options, Settings},
+};
+
+/// Starts workers on a runtime: the function makes a worker and drives it on a thread ([`Running::new`]).
+#[derive(Clone, Copy)]
+pub struct InProcess(pub fn(Options, Arc<dyn Engine>, Arc<dyn Store>) -> Running);
+
+impl InProcess {
+    /// Starts a worker of the studio at `base`.
+    pub fn start(&self, Start { base, identity, held }: Start<'_>) -> Local {
+        let engine = TestEngine::new();
+        if held {
+            engine.gate.shut();
+        }
+        let store = Arc::new(MemoryStore::new());
+        let running = (self.0)(options(base, identity), engine.clone(), store.clone());
+        Local { running, engine, store }
+    }
+}
+
+impl Host for InProcess {
+    fn start(&self, start: Start<'_>) -> Box<dyn Hosted> {
+        Box::new(InProcess::start(self, start))
+    }
+}
+
+/// A worker in this process.
+pub struct Local {
+    /// The worker.
+    pub running: Running,
+    /// Its engine.
+    pub engine: Arc<TestEngine>,
+    /// Where it keeps what it must know again.
+    pub store: Arc<MemoryStore>,
+}
+
+impl Hosted for Local {
+    fn let_go(&self) {
+        self.engine.gate.open();
+    }
+
+    fn identity(&self) -> Identity {
+        self.store.identity()
+    }
+
+    fn pause(&self) {
+        self.running.handle.pause();
+    }
+
+    fn resume(&self) {
+        self.running.handle.resume();
+    }
+
+    fn set_threshold(&self, gb: f64) {
+        self.running.handle.set_threshold(gb).unwrap();
+    }
+
+    fn drain(&self) {
+        self.running.handle.drain();
+    }
+
+    fn stop(&self) {
+        self.running.handle.stop();
+    }
+
+    fn ended(self: Box<Self>) -> Ended {
+        let Self { running, engine, .. } = *self;
+        let observers = running.handle.observers();
+        let exit = running.exit();
+        // A closure of the engine outlives the worker that stopped it.
+        engine.gate.open();
+        let jobs = observers.recent_jobs().into_iter().rev();
+        Ended {
+            code: exit.code(),
+            said: exit.to_string(),
+            runs: engine.runs(),
+            jobs: jobs.map(|job| (job.job_id.to_string(), job.outcome == JobOutcome::Completed)).collect(),
+        }
+    }
+}
+
+/// A worker that runs. It is stopped when this is dropped.
+pub struct Running {
+    /// Its handle.
+    pub handle: WorkerHandle,
+    exit: mpsc::Receiver<Exit>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Calls `drive` on a thread; it drives the worker until it ends.
+    pub fn new(handle: WorkerHandle, drive: impl FnOnce() -> Exit + Send + 'static) -> Self {
+        let (sender, exit) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let _ = sender.send(drive());
+        });
+        Self { handle, exit, thread: Some(thread) }
+    }
+
+    /// Waits until the worker has ended.
+    pub fn exit(mut self) -> Exit {
+        let exit = self.exit.recv_timeout(PATIENCE).expect("the worker does not end");
+        self.thread.take().unwrap().join().unwrap();
+        exit
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if !thread::panicking()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = self.exit.recv_timeout(PATIENCE);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Options for a worker of the studio at `base`.
+pub fn options(base: &str, identity: Identity) -> Options {
+    let settings = Settings {
+        api_base: ApiBase::parse(base).unwrap(),
+        identity,
+        label: Some("test".into()),
+        capabilities: Capabilities {
+            machine_name: "host".into(),
+            engine: "synthetic".into(),
+            vram_threshold_gb: Finite::from(12),
+            auto_enabled: true,
+            ..Capabilities::default()
+        },
+        services: Vec::new(),
+        reconnect_attempts: None,
+    };
+    Options::new(settings, "studio-worker/test")
+}
+
+/// The byte of a test result at this place.
+#[allow(clippy::cast_possible_truncation, reason = "a byte of the mixed place is what is wanted")]
+pub fn byte(at: usize) -> u8 {
+    (at.wrapping_mul(31) >> 3) as u8 ^ at as u8
+}
+
+/// Holds back runs of the engine while it is shut.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Lets nobody pass from now on.
+    pub fn shut(&self) {
+        *self.0.0.lock().unwrap() = true;
+    }
+
+    /// Lets everyone pass from now on.
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = false;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let shut = self.0.0.lock().unwrap();
+        let _shut = self.0.1.wait_timeout_while(shut, PATIENCE, |shut| *shut).unwrap();
+    }
+}
+
+/// The engine of workers in this process. A chat answers with its prompt; a picture is as many [`byte`]s as its prompt
+/// says, a speech as many as one of its length has; `panic` panics. All of them pass the [`Gate`] first.
+pub struct TestEngine {
+    engine: Box<dyn Engine>,
+    runs: Arc<AtomicUsize>,
+    /// What runs pass. It is open.
+    pub gate: Gate,
+}
+
+impl TestEngine {
+    /// An engine whose gate is open.
+    pub fn new() -> Arc<Self> {
+        let listed = |kind| Service {
+            kind,
+            engine: "synthetic".into(),
+            models: Models::Listed(vec!["synthetic".into()]),
+        };
+        let services = TaskKind::ALL.into_iter().map(listed).collect();
+        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
+        let (counted, waited) = (Arc::clone(&runs), gate.clone());
+        let engine = FnEngine::new("synthetic", services, move |claim| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            waited.pass();
+            run(claim)
+        });
+        Arc::new(Self { engine: Box::new(engine), runs, gate })
+    }
+
+    /// How many runs have begun.
+    pub fn runs(&self) -> usize {
+        self.runs.load(Ordering::SeqCst)
+    }
+}
+
+impl Engine for TestEngine {
+    fn name(&self) -> &str {
+        self.engine.name()
+    }
+
+    fn services(&self) -> Vec<Service> {
+        self.engine.services()
+    }
+
+    fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
+        self.engine.recipe(claim)
+    }
+}
+
+fn run(claim: &Claim) -> Result<Output, EngineError> {
+    let bytes = |ext: &str, length: usize| {
+        let bytes: Vec<u8> = (0..length).map(byte).collect();
+        Ok(Output::Bytes { ext: ext.into(), payload: bytes.into() })
+    };
+    match (&claim.task, claim.task.prompt()) {
+        (Task::Image(_), length) => bytes("webp", length.parse().map_err(EngineError::permanent)?),
+        (Task::AudioTts(_), text) => bytes("wav", text.chars().count() * BYTES_A_CHARACTER),
+        (_, "panic") => panic!("out of paint"),
+        (_, prompt) => Ok(Output::Json(Arc::new(json!({ "said": prompt })))),
+    }
+}
