@@ -40,7 +40,7 @@ use studio_worker_core::{
 use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, ConfigStore, DEFAULT_API_BASE_URL, Edit, Seen, Watcher, gigabytes, masked},
-    engines,
+    engines::{self, Pace},
     lock::InstanceLock,
     logging, machine,
     signals::Shutdown,
@@ -306,8 +306,9 @@ pub fn run(file: &ConfigFile) -> Result<(), Error> {
 /// Drives a worker, its configuration's watcher and, if there is one, the operator's way to end it. The caller sees to
 /// it that only one worker runs with a configuration ([`InstanceLock`]).
 pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdown>) -> Result<Exit, Error> {
-    let engine =
-        engines::build(&config).map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
+    let pace = Pace::of(&config);
+    let engine = engines::build(&config, &pace)
+        .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
     log_services(&config, &*engine);
     if config.only_when_idle {
         log::warn!(
@@ -325,7 +326,7 @@ pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdo
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
     let (watcher, told) = (Watcher::new(file, config), handle.clone());
-    let watching = move || watch(watcher, engine, &told, &ended);
+    let watching = move || watch(watcher, engine, &pace, &told, &ended);
     if let Err(error) = thread::Builder::new().name("config".into()).spawn(watching) {
         log::warn!(
             "changes of the configuration count after a restart only, since no thread could be had: {error}"
@@ -344,6 +345,7 @@ pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdo
 fn watch(
     mut watcher: Watcher,
     mut engine: Arc<dyn Engine>,
+    pace: &Pace,
     handle: &WorkerHandle,
     ended: &mpsc::Receiver<Infallible>,
 ) {
@@ -361,9 +363,10 @@ fn watch(
             }
             Seen::Changed(config) => config,
         };
+        pace.follow(&config);
         let mut changed = None;
         if !engines::same(&served, &config) {
-            match engines::build(&config) {
+            match engines::build(&config, pace) {
                 Ok(built) => {
                     log_services(&config, &*built);
                     engine = Arc::clone(&built);

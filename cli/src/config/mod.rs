@@ -65,6 +65,8 @@ pub struct Config {
     pub gradio_endpoint_url: Option<String>,
     /// Models to offer beside those that the engine knows.
     pub supported_models_override: Vec<String>,
+    /// How long each job of the synthetic engine waits before it is made, in milliseconds.
+    pub synthetic_delay_ms: u32,
     /// Whether the program updates itself.
     pub auto_update_enabled: bool,
     /// How often it looks for an update, in seconds.
@@ -106,6 +108,7 @@ impl Config {
             engines: Vec::new(),
             gradio_endpoint_url: None,
             supported_models_override: Vec::new(),
+            synthetic_delay_ms: 0,
             auto_update_enabled: true,
             auto_update_interval_secs: 1_800,
             auto_update_feed: DEFAULT_UPDATE_FEED.into(),

@@ -12,7 +12,7 @@ use super::{Config, ConfigError, SECRET_KEYS, document::Document};
 use crate::{engines, logging};
 
 /// Every key that is known, in the order in which they are printed.
-pub(super) const KEYS: [&str; 27] = [
+pub(super) const KEYS: [&str; 28] = [
     "api_base_url",
     "worker_id",
     "auth_token",
@@ -23,6 +23,7 @@ pub(super) const KEYS: [&str; 27] = [
     "engines",
     "gradio_endpoint_url",
     "supported_models_override",
+    "synthetic_delay_ms",
     "auto_update_enabled",
     "auto_update_interval_secs",
     "auto_update_feed",
@@ -72,6 +73,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     }
     config.gradio_endpoint_url = fields.filled("gradio_endpoint_url")?;
     fields.set(&mut config.supported_models_override, "supported_models_override", Fields::texts)?;
+    fields.set(&mut config.synthetic_delay_ms, "synthetic_delay_ms", Fields::whole)?;
     fields.set(&mut config.auto_update_enabled, "auto_update_enabled", Fields::switch)?;
     fields.set(&mut config.auto_update_interval_secs, "auto_update_interval_secs", Fields::whole)?;
     fields.set(&mut config.auto_update_feed, "auto_update_feed", Fields::text)?;

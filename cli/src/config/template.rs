@@ -26,6 +26,10 @@ engine = "multi"
 # Models to offer beside those that the engine knows by itself.
 # supported_models_override = []
 
+# How long each job of the synthetic engine takes at least, in milliseconds: to see how a studio deals with jobs that
+# take their time. A change counts for the running job, too.
+# synthetic_delay_ms = 0
+
 # The address of a Gradio app, for the engine "gradio".
 # gradio_endpoint_url = "http://127.0.0.1:7860"
 

@@ -87,7 +87,7 @@ impl Worker {
                 Edit::set("label", "demo"),
             ])
             .map_err(|e| failed(&e))?;
-        let engine = engines::build(&config).map_err(|e| failed(&e))?;
+        let engine = engines::build(&config, &engines::Pace::default()).map_err(|e| failed(&e))?;
         let settings = runtime::settings(&config, &*engine);
         let options = Options::new(settings, format!("studio-worker/{VERSION}"));
         let store = Arc::new(ConfigStore::new(file));
