@@ -5,17 +5,21 @@
 //! `fuzz/corpus` replays in the ordinary test run.
 
 mod addresses;
+mod feed;
 mod frames;
 mod multipart;
 mod oracle;
 mod retry_after;
 mod session;
 mod told;
+#[cfg(feature = "drive")]
+pub mod world;
 
 pub use addresses::addresses;
+pub use feed::feed;
 pub use frames::frames;
 pub use multipart::multipart;
-pub use oracle::Oracle;
+pub use oracle::{Broken, Oracle};
 pub use retry_after::retry_after;
 pub use session::session;
 

@@ -1,0 +1,163 @@
+//! An engine whose runs take long, fail, panic, hang, and sometimes work.
+
+use std::{panic::resume_unwind, sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    ledger::ProcessId,
+    machine::takes,
+    state::World,
+};
+use crate::{
+    engine::{Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, Service},
+    wire::{Claim, TaskKind},
+};
+
+/// How long a run takes that never ends.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);
+
+pub(super) struct SimEngine {
+    pub(super) world: World,
+    pub(super) machine: usize,
+    pub(super) process: ProcessId,
+}
+
+impl Engine for SimEngine {
+    fn name(&self) -> &str {
+        "synthetic"
+    }
+
+    fn services(&self) -> Vec<Service> {
+        let listed = |kind| Service {
+            kind,
+            engine: "synthetic".into(),
+            models: Models::Listed(vec!["synthetic".into()]),
+        };
+        [TaskKind::Image, TaskKind::Llm].into_iter().map(listed).collect()
+    }
+
+    fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
+        let prompt = claim.task.prompt().to_owned();
+        let mut world = self.world.lock();
+        let now = world.now;
+        world.say(format_args!("box {}: runs {prompt:?}", self.machine));
+        world.ledger.runs(self.process, &prompt, now);
+        let span = {
+            let most = world.scenario.run_time;
+            world.dice.between(Duration::from_micros(1), most)
+        };
+        let bad_runs = world.scenario.bad_runs;
+        let end = if world.goes_wrong(bad_runs) {
+            world.dice.pick(&[End::Transient, End::Permanent, End::Panic, End::Hang])
+        } else {
+            End::Result
+        };
+        let is_thread = world.dice.below(2) == 0;
+        drop(world);
+        let owner =
+            Owner { world: self.world.clone(), machine: self.machine, process: self.process, prompt };
+        let is_json = claim.task.kind().result_is_json();
+        let run = Run { owner: owner.clone(), is_json, span, end };
+        Box::new(SimRecipe { owner, run: Some(run), is_thread })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Result,
+    Transient,
+    Permanent,
+    Panic,
+    Hang,
+}
+
+struct SimRecipe {
+    owner: Owner,
+    run: Option<Run>,
+    is_thread: bool,
+}
+
+impl Recipe for SimRecipe {
+    fn next(&mut self, happened: Happened) -> Effect {
+        let outcome = match (happened, self.run.take()) {
+            (Happened::Started, Some(run)) if self.is_thread => {
+                return Effect::Compute(Box::new(move || {
+                    takes(run.span());
+                    run.end()
+                }));
+            }
+            (Happened::Started, Some(run)) => {
+                let span = run.span();
+                self.run = Some(run);
+                return Effect::Pause(span);
+            }
+            (Happened::Computed(outcome), _) => outcome,
+            (_, Some(run)) => run.end(),
+            (_, None) => Err(EngineError::transient("ended twice")),
+        };
+        if outcome.is_ok() {
+            self.owner.had();
+        }
+        Effect::Done(outcome)
+    }
+}
+
+/// Whose run it is.
+#[derive(Clone)]
+struct Owner {
+    world: World,
+    machine: usize,
+    process: ProcessId,
+    prompt: String,
+}
+
+impl Owner {
+    fn had(&self) {
+        let mut world = self.world.lock();
+        let now = world.now;
+        world.say(format_args!("box {}: has the result of {:?}", self.machine, self.prompt));
+        world.ledger.had(self.process, &self.prompt, now);
+    }
+}
+
+struct Run {
+    owner: Owner,
+    is_json: bool,
+    span: Duration,
+    end: End,
+}
+
+impl Run {
+    fn span(&self) -> Duration {
+        if matches!(self.end, End::Hang) { FOR_EVER } else { self.span }
+    }
+
+    fn end(self) -> Result<Output, EngineError> {
+        let Owner { world, machine, prompt, .. } = self.owner;
+        let mut world = world.lock();
+        match self.end {
+            End::Result | End::Hang => {}
+            End::Transient => return Err(EngineError::transient("out of memory")),
+            End::Permanent => {
+                world.ledger.impossible(&prompt);
+                return Err(EngineError::permanent("not a picture"));
+            }
+            End::Panic => {
+                drop(world);
+                // Without the hook that would print it.
+                resume_unwind(Box::new("index out of bounds"));
+            }
+        }
+        if self.is_json {
+            return Ok(Output::Json(Arc::new(json!({ "of": prompt }))));
+        }
+        let file = if world.dice.below(3) == 0 {
+            world.write_file(machine, prompt.clone(), 5_000_000).ok()
+        } else {
+            None
+        };
+        let payload = file.map_or_else(|| prompt.into_bytes().into(), Payload::File);
+        Ok(Output::Bytes { ext: "webp".into(), payload })
+    }
+}
