@@ -11,6 +11,7 @@
 //! | [`worker`] | the worker: registration, session, the one job, delivery, back-off, timers, log book |
 //! | [`studio`] | the other end of the session, by the same rules |
 //! | [`engine`] | what runs a job: the contract, recipes, and the synthetic engine |
+//! | [`update`] | from a release feed to a decision |
 //! | `drive` (feature) | the one loop that drives a [`worker::Worker`] on any runtime |
 //! | `conformance` (feature) | what every runtime must do, and the test server that shows it |
 //! | `sim` (feature) | the oracle of what must never happen, and the bodies of the fuzz targets |
@@ -32,5 +33,6 @@ pub mod http;
 pub mod sim;
 pub mod studio;
 pub mod time;
+pub mod update;
 pub mod wire;
 pub mod worker;

@@ -17,8 +17,9 @@ use super::*;
 type Body = fn(&[u8]);
 
 /// The body of each target.
-const BODIES: [(&str, Body); 5] = [
+const BODIES: [(&str, Body); 6] = [
     ("addresses", addresses),
+    ("feed", feed),
     ("frames", frames),
     ("multipart", multipart),
     ("retry_after", retry_after),
