@@ -354,19 +354,20 @@ impl WorkerFrame {
         if !opens_object(text) {
             return Err(FrameError::NotAFrame("no object".to_owned()));
         }
-        serde_json::from_str(text).or_else(|error| {
+        serde_json::from_str(text).or_else(|_| {
             let object: Map<String, Value> = serde_json::from_str(text)
                 .map_err(|error| FrameError::NotAFrame(alloc::format!("{error}")))?;
             let Some(kind) = object.get("type").and_then(Value::as_str) else {
                 return Err(FrameError::NotAFrame("no text `type`".to_owned()));
             };
-            match Self::TYPES.into_iter().find(|known| *known == kind) {
-                None => Err(FrameError::UnknownType(kind.to_owned())),
+            let Some(frame) = Self::TYPES.into_iter().find(|known| *known == kind) else {
+                return Err(FrameError::UnknownType(kind.to_owned()));
+            };
+            // Of a field that is there twice the last one counts, as for most readers of JSON.
+            serde_json::from_value(Value::Object(object)).map_err(|error| {
                 // Texts of serde_json name the field, but not as a field that can be matched on.
-                Some(frame) => {
-                    Err(FrameError::Malformed { frame, field: blamed(&alloc::format!("{error}")) })
-                }
-            }
+                FrameError::Malformed { frame, field: blamed(&alloc::format!("{error}")) }
+            })
         })
     }
 

@@ -353,3 +353,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_a_field_that_is_there_twice_the_last_one_counts() {
+    for (text, frame) in [
+        (r#"{"type":"accept","jobId":"a","jobId":"b"}"#, WorkerFrame::Accept { job_id: "b".into() }),
+        (r#"{"type":"accept","type":"readyForMore"}"#, WorkerFrame::ReadyForMore),
+    ] {
+        assert_eq!(WorkerFrame::parse(text), Ok(frame), "{text}");
+    }
+    let ack = StudioFrame::parse(r#"{"type":"failAck","jobId":"a","jobId":"b"}"#);
+    assert_eq!(ack, Ok(StudioFrame::FailAck { job_id: "b".into() }));
+}
