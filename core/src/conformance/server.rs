@@ -92,9 +92,14 @@ impl TestStudio {
         self.requests.recv_timeout(bound).expect("the worker makes no request")
     }
 
+    /// A request that came and that nobody took.
+    pub fn try_request(&self) -> Option<Request> {
+        self.requests.try_recv().ok()
+    }
+
     /// Whether a request came that nobody took.
     pub fn has_request(&self) -> bool {
-        self.requests.try_recv().is_ok()
+        self.try_request().is_some()
     }
 
     /// Whether an attempt to open a session came that nobody took.

@@ -166,6 +166,11 @@ impl Session {
         self.socket.flush().unwrap();
     }
 
+    /// Sends a frame to a worker that may have ended the session; whether it left.
+    pub fn try_send(&mut self, frame: &Value) -> bool {
+        self.socket.send(Message::text(frame.to_string())).is_ok()
+    }
+
     /// Sends any message.
     pub fn send_message(&mut self, message: Message) {
         self.socket.send(message).unwrap();

@@ -133,8 +133,11 @@ pub(super) fn a_job_whose_result_is_refused_twice_ends(host: &dyn Host) {
     afresh.answer(409, "", "not yours");
     // No `fail` is sent, since the studio holds nothing: the next frame is the answer to another offer. That one must not
     // overtake the refusal, which it would explain.
-    while session.heartbeats.last().unwrap().get("currentJobId").is_some() {
+    loop {
         scene.heartbeats_go_on(&mut session);
+        if session.heartbeats.last().unwrap().get("currentJobId").is_none() {
+            break;
+        }
     }
     session.offer("j-2", "llm", "hello");
     session.expect("accept", "j-2");

@@ -1,0 +1,64 @@
+//! The program itself against faults: a real process on real sockets, ended by real signals, and a studio that does on
+//! demand what a bad day does.
+//!
+//! The scenarios that every worker must pass are passed by the program, too; here is what is about the process beside
+//! them, and what takes a real half a minute. Most of it waits, so that everything runs at the same time.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[cfg(unix)]
+mod bounds;
+#[cfg(unix)]
+mod disk;
+#[cfg(unix)]
+#[path = "../studio/http.rs"]
+#[allow(dead_code, reason = "shared with the tests of the studio")]
+mod http;
+#[cfg(unix)]
+mod killed;
+#[cfg(unix)]
+mod network;
+#[cfg(unix)]
+mod program;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod studio;
+
+#[cfg(unix)]
+fn main() {
+    use libtest_mimic::{Arguments, Trial};
+    use studio_worker_core::conformance::scenarios;
+
+    // The slow ones first.
+    let own = [bounds::ALL, network::ALL, killed::ALL, disk::ALL, signals::ALL].concat();
+    let own = own.into_iter().map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    let shared = scenarios::ALL.iter().map(|(name, scenario)| {
+        Trial::test(*name, move || {
+            scenario(&program::Host);
+            Ok(())
+        })
+    });
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(32);
+    libtest_mimic::run(&arguments, own.chain(shared).collect()).exit();
+}
+
+#[cfg(not(unix))]
+fn main() {}
+
+/// A test of this program's own.
+#[cfg(unix)]
+type Test = fn();
+
+/// The tests of a module, by their names.
+#[cfg(unix)]
+macro_rules! tests {
+    ($($test:ident)*) => { &[$((stringify!($test), $test as $crate::Test),)*] };
+}
+#[cfg(unix)]
+use tests;

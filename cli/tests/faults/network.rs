@@ -1,0 +1,153 @@
+//! Peers and networks that don't do as they should.
+
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use studio_worker_core::conformance::{Hosted, Scene, Session, Start, TestStudio, offer, registered};
+
+use crate::{
+    Test,
+    program::{Host, Program, resident},
+    tests,
+};
+
+pub(crate) const ALL: &[(&str, Test)] = tests! {
+    an_upgrade_that_is_never_answered_is_tried_again
+    sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory
+    of_ten_workers_none_returns_in_step_with_another
+    a_studio_that_never_reads_costs_no_memory_and_no_result
+    a_studio_that_cannot_be_reached_is_tried_again_until_it_can
+};
+
+pub(crate) fn registered_at(base: &str) -> Program {
+    Program::start(&Start { base, identity: registered(), held: false })
+}
+
+/// A job from offer to acknowledgement.
+pub(crate) fn serves(session: &mut Session, job: &str) {
+    session.offer(job, "llm", "hello");
+    session.expect("accept", job);
+    session.expect("completeJson", job);
+    session.complete_ack(job);
+}
+
+fn an_upgrade_that_is_never_answered_is_tried_again() {
+    let scene = Scene::new(&Host);
+    let since = Instant::now();
+    let unanswered = scene.studio.upgrade();
+    let mut session = scene.studio.session();
+    assert!(since.elapsed() >= Duration::from_secs(14), "connecting and the upgrade have 15 s");
+    serves(&mut session, "j-1");
+    drop(unanswered);
+    scene.drained(&mut session).expect_jobs(&[("j-1", true)]);
+}
+
+fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory() {
+    let studio = TestStudio::new();
+    let program = registered_at(&studio.base());
+    let mut before = None;
+    let mut last: Option<Instant> = None;
+    for nth in 0..5 {
+        let upgrading = studio.upgrade();
+        if let Some(last) = last {
+            // Half of the base is the least that the jitter leaves of it.
+            let least = Duration::from_millis(500) * 2_u32.pow(nth - 1);
+            assert!(last.elapsed() >= least, "gap {nth}: {:?}", last.elapsed());
+        }
+        let mut session = upgrading.accept();
+        match nth % 3 {
+            0 => session.drop_connection(),
+            1 => {
+                session.text();
+                session.close(1011, "not yet");
+            }
+            _ => {
+                session.text();
+                session.error("internal_error", "not yet");
+            }
+        }
+        last = Some(Instant::now());
+        before.get_or_insert_with(|| resident(&program));
+    }
+    let mut session = studio.session();
+    let grown = resident(&program).saturating_sub(before.unwrap());
+    assert!(grown < 4 * 1024 * 1024, "{grown} bytes more are resident");
+    serves(&mut session, "j-1");
+    Scene { studio, worker: Box::new(program) }.drained(&mut session);
+}
+
+fn of_ten_workers_none_returns_in_step_with_another() {
+    const WORKERS: usize = 10;
+    let studio = TestStudio::new();
+    let (address, base) = (studio.address(), studio.base());
+    let workers: Vec<_> = (0..WORKERS).map(|_| registered_at(&base)).collect();
+    let sessions: Vec<_> = workers.iter().map(|_| studio.session()).collect();
+    drop(studio);
+    sessions.into_iter().for_each(Session::drop_connection);
+    let restarted = TestStudio::at(address);
+    let mut returned = Vec::new();
+    let mut sessions = Vec::new();
+    for _ in 0..WORKERS {
+        let upgrading = restarted.upgrade();
+        returned.push(Instant::now());
+        sessions.push(upgrading.accept().welcome());
+    }
+    // Each waits half a second to one and a half: that ten fall into a fifth of that by chance would be news.
+    let spread = returned[WORKERS - 1] - returned[0];
+    assert!(spread > Duration::from_millis(200), "{spread:?}");
+    for worker in &workers {
+        worker.drain();
+    }
+    for session in &mut sessions {
+        assert_eq!(session.closed().0, 1000);
+    }
+    for worker in workers {
+        assert_eq!(worker.ended().code, 0);
+    }
+}
+
+/// It says much and reads nothing: what would be answered and logged piles up, within bounds.
+fn a_studio_that_never_reads_costs_no_memory_and_no_result() {
+    let scene_studio = TestStudio::new();
+    let program = registered_at(&scene_studio.base());
+    let mut deaf = scene_studio.session();
+    let before = resident(&program);
+    let mut other = offer("other", "llm", "hello");
+    other["claim"]["model"] = json!("somebody-elses-".repeat(20));
+    let mut sent = 0;
+    let mut most = before;
+    while deaf.try_send(&other) {
+        sent += 1;
+        if sent % 1_000 == 0 {
+            most = most.max(resident(&program));
+        }
+        assert!(sent < 2_000_000, "the worker takes that all for ever");
+    }
+    program.logs("the studio doesn't read");
+    let grown = most - before;
+    assert!(grown < 32 * 1024 * 1024, "{grown} bytes more were resident after {sent} offers");
+    let mut session = scene_studio.session();
+    serves(&mut session, "j-1");
+    let line = session.log_with("older log lines were dropped");
+    assert_eq!(line["level"], "warn");
+    drop(deaf);
+    Scene { studio: scene_studio, worker: Box::new(program) }
+        .drained(&mut session)
+        .expect_jobs(&[("j-1", true)]);
+}
+
+fn a_studio_that_cannot_be_reached_is_tried_again_until_it_can() {
+    // A port that is taken, so that nobody else gets it, and where nobody listens for long.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let program = registered_at(&format!("http://{address}"));
+    program.logs("no session, trying again");
+    let studio = TestStudio::at(address);
+    let mut session = studio.session();
+    serves(&mut session, "j-1");
+    Scene { studio, worker: Box::new(program) }.drained(&mut session).expect_jobs(&[("j-1", true)]);
+}

@@ -1,0 +1,144 @@
+//! Signals, whatever the program is about. What runs or is uploaded when the first one comes is in the scenarios.
+
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use studio_worker_core::{
+    conformance::{Ended, Hosted as _, Scene, Start, TestStudio, offer_of_bytes},
+    worker::Identity,
+};
+
+use crate::{
+    Test,
+    network::registered_at,
+    program::{Host, Program},
+    tests,
+};
+
+pub(crate) const ALL: &[(&str, Test)] = tests! {
+    a_signal_ends_an_idle_worker_at_once
+    a_signal_ends_an_idle_worker_whose_studio_is_deaf
+    a_signal_ends_a_worker_whose_connection_is_not_taken
+    a_signal_ends_a_worker_whose_upgrade_is_not_answered
+    a_signal_ends_a_worker_that_is_not_welcomed
+    a_signal_ends_a_worker_that_waits_to_reconnect
+    a_signal_ends_a_worker_whose_registration_is_not_answered
+    a_signal_ends_a_worker_that_waits_for_its_approval
+    a_second_signal_ends_an_upload
+};
+
+/// "At once" is less than any bound of a step that could be waited for; the shortest is that of the connection, 15 s.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+fn ends_at_once(program: Program) -> Ended {
+    let since = Instant::now();
+    let ended = program.ended();
+    let took = since.elapsed();
+    assert!(took < AT_ONCE, "{took:?}");
+    assert_eq!(ended.code, 0, "{}", ended.said);
+    ended
+}
+
+fn a_signal_ends_an_idle_worker_at_once() {
+    for signal in ["-TERM", "-INT"] {
+        let studio = TestStudio::new();
+        let program = registered_at(&studio.base());
+        let mut session = studio.session();
+        program.signal(signal);
+        assert_eq!(session.closed().0, 1000);
+        // The last lines went out before that.
+        assert!(session.logs.iter().any(|line| line["message"] == "drained"), "{:?}", session.logs);
+        drop(session);
+        ends_at_once(program);
+    }
+}
+
+fn a_signal_ends_an_idle_worker_whose_studio_is_deaf() {
+    let studio = TestStudio::new();
+    let program = registered_at(&studio.base());
+    let session = studio.session();
+    program.signal("-TERM");
+    ends_at_once(program);
+    drop(session);
+}
+
+fn a_signal_ends_a_worker_whose_connection_is_not_taken() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = registered_at(&format!("http://{}", nobody.local_addr().unwrap()));
+    program.logs("serves");
+    program.signal("-TERM");
+    ends_at_once(program);
+}
+
+fn a_signal_ends_a_worker_whose_upgrade_is_not_answered() {
+    let studio = TestStudio::new();
+    let program = registered_at(&studio.base());
+    let unanswered = studio.upgrade();
+    program.signal("-TERM");
+    ends_at_once(program);
+    drop(unanswered);
+}
+
+fn a_signal_ends_a_worker_that_is_not_welcomed() {
+    let studio = TestStudio::new();
+    let program = registered_at(&studio.base());
+    let mut session = studio.upgrade().accept();
+    assert_eq!(session.text()["type"], "hello");
+    program.signal("-TERM");
+    ends_at_once(program);
+}
+
+fn a_signal_ends_a_worker_that_waits_to_reconnect() {
+    let studio = TestStudio::new();
+    let program = registered_at(&studio.base());
+    studio.upgrade().refuse_with(503, "Retry-After: 3000\r\n", "later");
+    program.logs("no session, trying again in 300");
+    program.signal("-TERM");
+    ends_at_once(program);
+}
+
+fn unregistered_at(studio: &TestStudio) -> Program {
+    Program::start(&Start { base: &studio.base(), identity: Identity::default(), held: false })
+}
+
+fn a_signal_ends_a_worker_whose_registration_is_not_answered() {
+    let studio = TestStudio::new();
+    let program = unregistered_at(&studio);
+    let unanswered = studio.request();
+    program.signal("-TERM");
+    ends_at_once(program);
+    drop(unanswered);
+}
+
+fn a_signal_ends_a_worker_that_waits_for_its_approval() {
+    let studio = TestStudio::new();
+    let program = unregistered_at(&studio);
+    studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
+    let unanswered = studio.request();
+    // What is pending stays.
+    let identity = program.identity();
+    assert_eq!(identity.registration_request_id.as_deref(), Some("rr-1"));
+    assert!(identity.registration_secret.is_some());
+    program.signal("-TERM");
+    ends_at_once(program);
+    drop(unanswered);
+}
+
+fn a_second_signal_ends_an_upload() {
+    let Scene { studio, worker } = Scene::new(&Host);
+    let mut session = studio.session();
+    session.send(&offer_of_bytes("j-1", 20_000_000));
+    session.expect("accept", "j-1");
+    let mut upload = studio.request();
+    upload.read_some(1_000_000);
+    worker.stop();
+    assert_eq!(session.expect("fail", "j-1")["retryable"], true);
+    session.fail_ack("j-1");
+    assert_eq!(session.closed().0, 1000);
+    let ended = worker.ended();
+    assert_eq!((ended.code, ended.runs), (0, 1));
+    ended.expect_jobs(&[("j-1", false)]);
+}
