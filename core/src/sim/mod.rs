@@ -5,6 +5,7 @@
 //! `fuzz/corpus` replays in the ordinary test run.
 
 mod addresses;
+mod claims;
 mod feed;
 mod frames;
 mod multipart;
@@ -16,6 +17,7 @@ mod told;
 pub mod world;
 
 pub use addresses::addresses;
+pub use claims::claims;
 pub use feed::feed;
 pub use frames::frames;
 pub use multipart::multipart;

@@ -17,8 +17,9 @@ use super::*;
 type Body = fn(&[u8]);
 
 /// The body of each target.
-const BODIES: [(&str, Body); 6] = [
+const BODIES: [(&str, Body); 7] = [
     ("addresses", addresses),
+    ("claims", claims),
     ("feed", feed),
     ("frames", frames),
     ("multipart", multipart),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     address,
-    lenient::{null_is_default, object_or_null},
+    lenient::{object_or_default, object_or_null, objects},
     number::Finite,
     task::{RawTask, Task, TaskForm, strip_query},
 };
@@ -83,10 +83,10 @@ pub struct ModelSource {
     /// The engine that must run it: `sd-cpp`, `llama-cpp`, `onnx`, … Never substituted by another.
     pub engine: String,
     /// The files that the engine needs.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "objects")]
     pub files: Vec<ModelFile>,
     /// What the model wants where the task does not say.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "object_or_default")]
     pub cli_defaults: CliDefaults,
 }
 

@@ -1,10 +1,11 @@
 //! How fields are read that may be missing, null or odd.
 
+use alloc::vec::Vec;
 use core::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 /// Reads `null` like a field that is missing.
@@ -41,6 +42,42 @@ where
     }
 
     from.deserialize_any(ObjectOrNull(PhantomData))
+}
+
+/// Reads an object, or `null` like a field that is missing.
+pub(super) fn object_or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    object_or_null(from).map(Option::unwrap_or_default)
+}
+
+/// Reads a list of objects or `null`.
+pub(super) fn objects_or_null<'de, D, T>(from: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(T);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            object_or_null(from)?.map(Self).ok_or_else(|| de::Error::custom("an object is wanted, not null"))
+        }
+    }
+
+    let objects = Option::<Vec<Object<T>>>::deserialize(from)?;
+    Ok(objects.map(|objects| objects.into_iter().map(|Object(object)| object).collect()))
+}
+
+/// Reads a list of objects, or `null` like a field that is missing.
+pub(super) fn objects<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    objects_or_null(from).map(Option::unwrap_or_default)
 }
 
 /// Whether a JSON text is an object, as far as its first character tells.

@@ -253,6 +253,16 @@ pub enum TaskForm {
     Camel,
 }
 
+impl ImageTask {
+    /// The number of steps that means: as the model's default has it (section 5).
+    pub const STEPS_UNSET: u32 = 20;
+}
+
+impl AudioTtsTask {
+    /// The voice that means: whichever the engine has (section 5).
+    pub const ANY_VOICE: &str = "default";
+}
+
 impl Task {
     /// The image task that a 0.2 offer without a `task` means (section 5): 512×512, 20 steps.
     pub fn image(prompt: String, ext: String) -> Self {
@@ -260,7 +270,7 @@ impl Task {
             prompt,
             width: 512,
             height: 512,
-            steps: 20,
+            steps: ImageTask::STEPS_UNSET,
             seed: None,
             ext,
             negative_prompt: None,

@@ -172,6 +172,9 @@ fn what_cannot_be_read_still_says_whose_job_it_is() {
         (with(modern(), "/modelSource", json!("sd-cpp")), "modelSource"),
         (with(modern(), "/modelSource/engine", json!(1)), "modelSource"),
         (with(modern(), "/modelSource/files", json!({})), "modelSource"),
+        (with(modern(), "/modelSource/files/0", json!(["vae", "https://h/v", "v"])), "modelSource"),
+        (with(modern(), "/modelSource/files/0", json!(null)), "modelSource"),
+        (with(modern(), "/modelSource/cliDefaults", json!([1, 20, 512, 512])), "modelSource"),
         (with(modern(), "/modelSource/files/0/approxBytes", json!(-1)), "modelSource"),
         (with(modern(), "/modelSource/cliDefaults/steps", json!("many")), "modelSource"),
     ] {

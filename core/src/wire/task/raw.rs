@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     AudioSttTask, AudioTtsTask, ImageTask, LlmTask, MeshTask, Message, Task, TaskKind, VideoTask, to_snake,
 };
-use crate::wire::{claim::ClaimProblem, media, number::Finite};
+use crate::wire::{claim::ClaimProblem, lenient::objects_or_null, media, number::Finite};
 
 /// Every parameter of every kind, flat, so that a task is read in one pass wherever its `kind` stands.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +34,7 @@ pub(crate) struct RawTask {
     cfg_scale: Option<Finite>,
     #[serde(alias = "sampling_method")]
     sampling_method: Option<String>,
+    #[serde(deserialize_with = "objects_or_null")]
     messages: Option<Vec<Message>>,
     #[serde(alias = "max_tokens")]
     max_tokens: Option<u32>,
@@ -121,9 +122,11 @@ impl RawTask {
         let mut wanted = Map::new();
         wanted.insert("kind".to_owned(), Value::from(name));
         for (name, value) in object {
-            // Both spellings of a parameter may be there; the last one counts.
-            let name = to_snake(name);
-            if !parameters_of(kind).contains(&name.as_str()) {
+            // Both spellings of a parameter may be there; the last one counts. A mix of them is no spelling.
+            let written = name;
+            let name = to_snake(written);
+            let spelled = *written == name || !written.contains('_');
+            if !spelled || !parameters_of(kind).contains(&name.as_str()) {
                 continue;
             }
             let alone = Map::from_iter([(name.clone(), value.clone())]);
@@ -146,7 +149,7 @@ impl RawTask {
                 prompt: required("prompt", self.prompt)?,
                 width: within("width", self.width.unwrap_or(512), 1, 16_384)?,
                 height: within("height", self.height.unwrap_or(512), 1, 16_384)?,
-                steps: within("steps", self.steps.unwrap_or(20), 1, 1_000)?,
+                steps: within("steps", self.steps.unwrap_or(ImageTask::STEPS_UNSET), 1, 1_000)?,
                 seed: self.seed,
                 ext: plain_ext(self.ext, "webp")?,
                 negative_prompt: self.negative_prompt,
@@ -184,7 +187,7 @@ impl RawTask {
             }),
             TaskKind::AudioTts => Task::AudioTts(AudioTtsTask {
                 text: required("text", self.text)?,
-                voice: self.voice.unwrap_or_else(|| "default".to_owned()),
+                voice: self.voice.unwrap_or_else(|| AudioTtsTask::ANY_VOICE.to_owned()),
                 ext: plain_ext(self.ext, "wav")?,
                 speed: self.speed,
                 language: self.language,

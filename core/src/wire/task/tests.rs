@@ -103,6 +103,10 @@ fn spellings_may_be_mixed_and_null_is_missing() {
     assert_eq!(task.init_image_url.as_deref(), Some("i"));
     assert_eq!((task.mask_url, task.seed, task.width, task.ext.as_str()), (None, None, 512, "webp"));
 
+    // Half of one and half of the other is neither.
+    let half = json!({ "kind": "image", "prompt": "p", "init_imageUrl": 7 });
+    assert_eq!(read(&half), read(&json!({ "kind": "image", "prompt": "p" })));
+
     let both = json!({ "kind": "audio_stt", "inputUrl": "https://h/a", "input_url": "https://h/a" });
     assert_eq!(read(&both).prompt(), "https://h/a");
 }
@@ -151,6 +155,8 @@ fn what_is_to_blame_is_named() {
         ("llm", "messages", json!(null)),
         ("llm", "messages", text()),
         ("llm", "messages", json!([{ "role": "user" }])),
+        ("llm", "messages", json!([["user", "hi"]])),
+        ("llm", "messages", json!([null])),
         ("llm", "messages", json!([{ "role": "user", "content": 1 }])),
         ("llm", "maxTokens", json!(0)),
         ("llm", "maxTokens", json!(-5)),
