@@ -11,6 +11,7 @@ mod frames;
 mod multipart;
 mod oracle;
 mod retry_after;
+pub mod search;
 mod session;
 mod told;
 #[cfg(feature = "drive")]

@@ -2,7 +2,11 @@
 
 use alloc::collections::BTreeSet;
 
+#[cfg(any(feature = "sim", test))]
+use super::sessions::Session;
 use super::{CallId, ConnId, Counters, Studio};
+#[cfg(any(feature = "sim", test))]
+use crate::time::Mono;
 use crate::{digested::Digested, time::Now};
 
 impl Studio {
@@ -30,7 +34,8 @@ impl Studio {
         same.sessions =
             same.sessions.into_iter().map(|(conn, session)| (ConnId(rank(conn.0)), session)).collect();
         same.serving.values_mut().for_each(|conn| conn.0 = rank(conn.0));
-        same.uploads = same.uploads.into_iter().map(|(call, upload)| (CallId(rank(call.0)), upload)).collect();
+        same.uploads =
+            same.uploads.into_iter().map(|(call, upload)| (CallId(rank(call.0)), upload)).collect();
         same.welcomed = 0;
         same.counters = Counters::default();
         same.violations.clear();
@@ -42,5 +47,13 @@ impl Studio {
     /// Every connection and upload that is known, by its number.
     pub(crate) fn ids(&self) -> impl Iterator<Item = u64> {
         self.sessions.keys().map(|conn| conn.0).chain(self.uploads.keys().map(|call| call.0))
+    }
+    /// What it waits for, besides the heartbeats of one session if one is named.
+    #[cfg(any(feature = "sim", test))]
+    pub(crate) fn next_besides_heartbeats(&self, of: Option<ConnId>) -> Option<Mono> {
+        let deadline = |(conn, session): (&ConnId, &Session)| {
+            if Some(*conn) == of { session.next_rest() } else { Some(session.next_deadline().0) }
+        };
+        self.sessions.iter().filter_map(deadline).min()
     }
 }

@@ -132,8 +132,12 @@ impl Session {
     /// What is due next on this session.
     pub(super) fn next_deadline(&self) -> (Mono, &'static str) {
         let gone = (self.deadline, if self.welcomed { "heartbeat" } else { "hello" });
-        let rest = self.resting_until.iter().chain(self.declined.values()).min();
-        rest.map_or(gone, |rest| gone.min((*rest, "rest after a reject")))
+        self.next_rest().map_or(gone, |rest| gone.min((rest, "rest after a reject")))
+    }
+
+    /// When a job may be offered again that could not be before.
+    pub(super) fn next_rest(&self) -> Option<Mono> {
+        self.resting_until.iter().chain(self.declined.values()).min().copied()
     }
 
     /// Puts times on a clock that starts now and forgets those for people, to compare states by.

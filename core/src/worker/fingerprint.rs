@@ -1,18 +1,23 @@
 //! Comparing states: what decides the future, without times, names and numbers.
 
-use alloc::{
-    collections::{BTreeSet, VecDeque},
-    vec::Vec,
-};
 use super::{
     Counters, Identity, Worker,
     jobs::{JobKey, Product},
 };
+#[cfg(any(feature = "sim", test))]
+use super::{
+    chance::Chance,
+    states::JobState,
+    timers::{HELD_BOUND, Timer},
+};
+#[cfg(any(feature = "sim", test))]
+use crate::time::Mono;
 use crate::{
     digested::Digested,
     engine::{Output, Payload},
     time::{Now, Wall},
 };
+use alloc::{collections::BTreeSet, vec::Vec};
 
 impl Worker {
     /// A digest of what decides the worker's future behaviour, on a clock that starts now: two workers with
@@ -56,7 +61,8 @@ impl Worker {
             }
         }
         for job in &self.jobs.all {
-            if let Some(Product::Output(Output::Bytes { payload: Payload::Memory(bytes), .. })) = &job.product {
+            if let Some(Product::Output(Output::Bytes { payload: Payload::Memory(bytes), .. })) = &job.product
+            {
                 digest.bytes(bytes);
             }
         }
@@ -98,23 +104,30 @@ impl Worker {
 
 #[cfg(any(feature = "sim", test))]
 impl Worker {
-    /// Takes away what a fingerprint does not see, so that equal ones mean equal futures: lines for the studio's log,
-    /// and what the jitter has come to. For a search, at rest only.
-    pub(crate) fn forget_logs_and_chance(&mut self) {
+    /// Takes away what makes no difference to a search, so that equal fingerprints mean equal futures and there are
+    /// few of them: lines for the studio's log, what the jitter has come to, timers that would change nothing. For a
+    /// worker at rest.
+    pub(crate) fn simplify(&mut self) {
         self.log_book.forget();
-        self.timers.clear(super::timers::Timer::LogBatch);
         self.session.forget_batch();
         self.known_odd_frames.clear();
-        self.chance = super::chance::Chance::new([0; 32]);
-        self.queue = VecDeque::new();
+        self.chance = Chance::new([0; 32]);
+        self.timers.clear(Timer::LogBatch);
+        if self.failures.failures() == 0 && self.registration.revocations.failures() == 0 {
+            self.timers.clear(Timer::Stable);
+        }
+        if self.contested == 0 {
+            self.timers.clear(Timer::Uncontested);
+        }
+    }
+
+    /// What it waits for besides heartbeats that are sent and answered.
+    pub(crate) fn next_besides_heartbeats(&self) -> Option<Mono> {
+        self.timers.next_without(&[Timer::Heartbeat, Timer::Silence])
     }
 
     /// Whether every result that is held is let go of within 15 minutes, if nobody asks for it (section 6).
     pub(crate) fn held_results_expire(&self) -> bool {
-        use super::{
-            states::JobState,
-            timers::{HELD_BOUND, Timer},
-        };
         let bound = self.now.mono + HELD_BOUND;
         let mut held = self.jobs.all.iter().filter(|job| job.state == JobState::Held);
         held.all(|job| self.timers.at(Timer::Expire(job.key)).is_some_and(|at| at <= bound))

@@ -135,6 +135,12 @@ impl Timers {
         self.set.get(&timer).copied()
     }
 
+    /// When the next timer is due that is none of `others`.
+    #[cfg(any(feature = "sim", test))]
+    pub(super) fn next_without(&self, others: &[Timer]) -> Option<Mono> {
+        self.set.iter().filter(|(timer, _)| !others.contains(timer)).map(|(_, at)| *at).min()
+    }
+
     /// Takes the timer that is due first, if one is.
     pub(super) fn due(&mut self, now: Mono) -> Option<Timer> {
         let (at, timer) = self.set.iter().map(|(timer, at)| (*at, *timer)).min()?;
