@@ -22,7 +22,7 @@ use super::{
     runtime::{Progress, Runtime},
 };
 use crate::{
-    time::Mono,
+    time::{Mono, Now},
     wire::LogLevel,
     worker::{
         Action, Change, Command, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure, Input, LogLine,
@@ -60,6 +60,8 @@ pub(super) struct Driver<R: Runtime> {
     pub(super) uploads: BTreeMap<RequestId, Watched>,
     /// What happened and was not handed to the worker yet.
     pub(super) inputs: VecDeque<Input>,
+    /// What the owner wants and the worker was not told yet.
+    wishes: VecDeque<Wish>,
     /// When the worker wants to hear of the time, if nothing else happens.
     deadline: Mono,
     timer: Option<Timer>,
@@ -133,6 +135,7 @@ impl<R: Runtime> Driver<R> {
             lines: VecDeque::new(),
             uploads: BTreeMap::new(),
             inputs: VecDeque::new(),
+            wishes: VecDeque::new(),
             deadline: Mono::ZERO,
             timer: None,
             #[cfg(any(test, feature = "sim"))]
@@ -171,15 +174,11 @@ impl<R: Runtime> Driver<R> {
         Poll::Pending
     }
 
-    /// Hands over what happened and carries out what the worker decides.
+    /// Hands over what happened, one after the other, and carries out what the worker decides.
     fn decide(&mut self) -> Option<Exit> {
         let now = self.runtime.now();
         loop {
-            while let Some(input) = self.inputs.pop_front() {
-                #[cfg(any(test, feature = "sim"))]
-                self.witness.iter_mut().for_each(|witness| witness.told(&input));
-                self.worker.handle(now, input);
-            }
+            // Before the next thing is known, what the one before led to is carried out.
             loop {
                 let step = self.worker.next();
                 #[cfg(any(test, feature = "sim"))]
@@ -190,9 +189,35 @@ impl<R: Runtime> Driver<R> {
                     Step::Wait { until, .. } => break self.deadline = until,
                 }
             }
-            if self.inputs.is_empty() {
+            // A result that is there is not lost to a stop that came behind it.
+            if let Some(input) = self.inputs.pop_front() {
+                #[cfg(any(test, feature = "sim"))]
+                self.witness.iter_mut().for_each(|witness| witness.told(&input));
+                self.worker.handle(now, input);
+            } else if let Some(wish) = self.wishes.pop_front() {
+                self.grant(now, wish);
+            } else {
                 return None;
             }
+        }
+    }
+
+    fn grant(&mut self, now: Now, wish: Wish) {
+        let command = match wish {
+            Wish::Pause => Command::Pause,
+            Wish::Resume => Command::Resume,
+            Wish::Threshold(gb) => Command::SetThreshold(gb),
+            Wish::Drain => Command::Drain,
+            Wish::Stop => Command::Stop,
+            Wish::Reconfigure(settings, engine) => {
+                if let Some(engine) = engine {
+                    self.runs.set_engine(engine);
+                }
+                Command::Reconfigure(settings)
+            }
+        };
+        if let Err(error) = self.worker.command(now, command) {
+            log::warn!(target: LOG_TARGET, "{error}");
         }
     }
 
@@ -269,26 +294,8 @@ impl<R: Runtime> Driver<R> {
 
     fn look_at_mailbox(&mut self) -> bool {
         let mail = self.mailbox.take();
-        let now = self.runtime.now();
         let mut happened = !mail.wishes.is_empty();
-        for wish in mail.wishes {
-            let command = match wish {
-                Wish::Pause => Command::Pause,
-                Wish::Resume => Command::Resume,
-                Wish::Threshold(gb) => Command::SetThreshold(gb),
-                Wish::Drain => Command::Drain,
-                Wish::Stop => Command::Stop,
-                Wish::Reconfigure(settings, engine) => {
-                    if let Some(engine) = engine {
-                        self.runs.set_engine(engine);
-                    }
-                    Command::Reconfigure(settings)
-                }
-            };
-            if let Err(error) = self.worker.command(now, command) {
-                log::warn!(target: LOG_TARGET, "{error}");
-            }
-        }
+        self.wishes.extend(mail.wishes);
         self.lines.extend(mail.lines);
         if mail.dropped > 0 {
             self.lines.push_back(LogLine {

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::{net::Way, pipe::Frame, scenario::Scenario, state::State};
 use crate::{
-    studio::{Action, Answer, CallId, ConnId, Input, JobRecord, NewJob, Options, Record, Standing, Step, Studio},
+    studio::{
+        Action, Answer, CallId, ConnId, Input, JobRecord, NewJob, Options, Record, Standing, Step, Studio,
+    },
     time::{Mono, Now, Wall},
     wire::{CloseCode, JobId, LogLevel, Task},
 };
@@ -192,7 +194,8 @@ impl State {
             Task::image(prompt.clone(), "webp".into())
         };
         let id = JobId::from(format!("job {}/%", self.desk.queued));
-        let job = NewJob { id: Some(id.clone()), vram_gb_estimate: 4.into(), ..NewJob::new("synthetic", task) };
+        let job =
+            NewJob { id: Some(id.clone()), vram_gb_estimate: 4.into(), ..NewJob::new("synthetic", task) };
         self.ledger.wanted(prompt, id, is_json);
         self.ask(|call| Input::QueueJob { call, job: Box::new(job) });
     }
@@ -209,7 +212,8 @@ impl State {
     }
 
     pub(super) fn revoke_a_worker(&mut self) {
-        let ids: Vec<String> = self.desk.studio.iter().flat_map(Studio::workers).map(|w| w.id.clone()).collect();
+        let ids: Vec<String> =
+            self.desk.studio.iter().flat_map(Studio::workers).map(|w| w.id.clone()).collect();
         if ids.is_empty() {
             return;
         }
@@ -270,7 +274,8 @@ impl State {
 
     /// The studio's server closes a session for a reason of its own: the studio learns of it at once.
     pub(super) fn server_closes(&mut self, conn: u64) {
-        let code = self.dice.pick(&[CloseCode::GOING_AWAY, CloseCode::NORMAL, CloseCode(1011), CloseCode(1012)]);
+        let code =
+            self.dice.pick(&[CloseCode::GOING_AWAY, CloseCode::NORMAL, CloseCode(1011), CloseCode(1012)]);
         self.tell(Input::Closed { conn: ConnId(conn) });
         self.studio_closes(conn, code, "no reason".into());
     }

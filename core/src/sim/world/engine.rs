@@ -4,11 +4,7 @@ use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use super::{
-    ledger::ProcessId,
-    machine::takes,
-    state::World,
-};
+use super::{ledger::ProcessId, machine::takes, state::World};
 use crate::{
     engine::{Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, Service},
     wire::{Claim, TaskKind},
@@ -55,8 +51,7 @@ impl Engine for SimEngine {
         };
         let is_thread = world.dice.below(2) == 0;
         drop(world);
-        let owner =
-            Owner { world: self.world.clone(), machine: self.machine, process: self.process, prompt };
+        let owner = Owner { world: self.world.clone(), machine: self.machine, process: self.process, prompt };
         let is_json = claim.task.kind().result_is_json();
         let run = Run { owner: owner.clone(), is_json, span, end };
         Box::new(SimRecipe { owner, run: Some(run), is_thread })
@@ -96,10 +91,7 @@ impl Recipe for SimRecipe {
             (_, Some(run)) => run.end(),
             (_, None) => Err(EngineError::transient("ended twice")),
         };
-        if outcome.is_ok() {
-            self.owner.had();
-        }
-        Effect::Done(outcome)
+        Effect::Done(outcome.map(|output| self.owner.had(output)))
     }
 }
 
@@ -113,11 +105,16 @@ struct Owner {
 }
 
 impl Owner {
-    fn had(&self) {
+    /// A result is there; now and then it lies in a file, as a large one would.
+    fn had(&self, output: Output) -> Output {
         let mut world = self.world.lock();
         let now = world.now;
         world.say(format_args!("box {}: has the result of {:?}", self.machine, self.prompt));
         world.ledger.had(self.process, &self.prompt, now);
+        let Output::Bytes { ext, payload } = output else { return output };
+        let is_large = world.dice.below(3) == 0;
+        let file = is_large.then(|| world.write_file(self.machine, self.prompt.clone(), 5_000_000).ok());
+        Output::Bytes { ext, payload: file.flatten().map_or(payload, Payload::File) }
     }
 }
 
@@ -134,7 +131,7 @@ impl Run {
     }
 
     fn end(self) -> Result<Output, EngineError> {
-        let Owner { world, machine, prompt, .. } = self.owner;
+        let Owner { world, prompt, .. } = self.owner;
         let mut world = world.lock();
         match self.end {
             End::Result | End::Hang => {}
@@ -152,12 +149,6 @@ impl Run {
         if self.is_json {
             return Ok(Output::Json(Arc::new(json!({ "of": prompt }))));
         }
-        let file = if world.dice.below(3) == 0 {
-            world.write_file(machine, prompt.clone(), 5_000_000).ok()
-        } else {
-            None
-        };
-        let payload = file.map_or_else(|| prompt.into_bytes().into(), Payload::File);
-        Ok(Output::Bytes { ext: "webp".into(), payload })
+        Ok(Output::Bytes { ext: "webp".into(), payload: prompt.into_bytes().into() })
     }
 }

@@ -95,7 +95,8 @@ impl State {
         let outcome = match (wrong, answer) {
             (Some(Wrong::AnswersFor(status) | Wrong::AnswersAfter(status)), _) => Ok(HttpAnswer {
                 status,
-                retry_after: (self.dice.below(3) == 0).then(|| self.dice.pick(&["2", "soon", "-1"]).to_owned()),
+                retry_after: (self.dice.below(3) == 0)
+                    .then(|| self.dice.pick(&["2", "soon", "-1"]).to_owned()),
                 body: b"<html>something went wrong</html>".to_vec(),
                 ..HttpAnswer::default()
             }),
@@ -167,7 +168,8 @@ impl State {
         if left == 0 {
             return self.finish(flight, call);
         }
-        let piece = left.min(length.div_ceil(4)).max(1);
+        // In a few pieces, and on a slow link in more: bytes move all the time.
+        let piece = left.min(length.div_ceil(4)).min(10 * self.scenario.bandwidth).max(1);
         let stops = self.dice.below(4) == 0 || left == piece;
         match flight.wrong {
             Some(Wrong::Cut) if stops => {
@@ -213,12 +215,8 @@ impl State {
             Payload::File(file) => self.machines[machine].files.get(&file.path).cloned().unwrap_or_default(),
         };
         self.desk.files.insert(file.clone(), body);
-        let upload = studio::Upload {
-            file,
-            bytes: upload.payload.len(),
-            ext: "webp".into(),
-            prompt: String::new(),
-        };
+        let upload =
+            studio::Upload { file, bytes: upload.payload.len(), ext: "webp".into(), prompt: String::new() };
         self.answer_of(call, studio::Input::UploadEnds { call, upload })
     }
 }

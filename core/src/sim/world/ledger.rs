@@ -42,8 +42,14 @@ struct Wish {
 
 impl Ledger {
     pub(super) fn wanted(&mut self, prompt: String, id: JobId, is_json: bool) {
-        let wish =
-            Wish { is_json, runs: 0, had: BTreeMap::new(), impossible: false, misled: false, unwanted: false };
+        let wish = Wish {
+            is_json,
+            runs: 0,
+            had: BTreeMap::new(),
+            impossible: false,
+            misled: false,
+            unwanted: false,
+        };
         self.open.insert(prompt.clone());
         self.by_id.insert(id, prompt.clone());
         self.wishes.insert(prompt, wish);

@@ -165,7 +165,10 @@ impl Runtime for SimRuntime {
         }
     }
 
-    fn spill(&self, bytes: Arc<Vec<u8>>) -> impl Future<Output = Result<SpilledFile, io::Error>> + Send + 'static {
+    fn spill(
+        &self,
+        bytes: Arc<Vec<u8>>,
+    ) -> impl Future<Output = Result<SpilledFile, io::Error>> + Send + 'static {
         let (runtime, length) = (self.clone(), bytes.len() as u64);
         async move {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -247,6 +250,9 @@ impl Store for SimDisk {
 
 /// What is asked of a machine that sleeps: nothing runs for `span`, and its monotonic clock runs on or doesn't.
 pub(super) fn sleep(state: &mut State, machine: usize, span: Duration, is_counted: bool) {
+    if state.machines[machine].asleep_until > state.now {
+        return;
+    }
     let until = state.now + micros(span);
     state.machines[machine].asleep_until = until;
     state.at(until, move |state| {

@@ -24,7 +24,6 @@ use crate::{
 
 /// A session's connection, from the answer to its upgrade until both sides are gone.
 pub(super) struct Conn {
-    pub(super) machine: usize,
     up: Pipe,
     down: Pipe,
     /// How it ended for the worker, to be seen once all that came is read.
@@ -97,7 +96,7 @@ impl State {
             let proceeds = answer == Some(Answer::Proceed);
             if proceeds {
                 state.say(format_args!("box {machine}: session {conn}"));
-                state.open(conn, machine);
+                state.open(conn);
             }
             state.after(back, move |state| match answer {
                 Some(Answer::Proceed) if promise.is_given_up() => state.worker_leaves(conn),
@@ -108,13 +107,12 @@ impl State {
         });
     }
 
-    fn open(&mut self, conn: u64, machine: usize) {
+    fn open(&mut self, conn: u64) {
         let window = self.scenario.window;
         let pipe = || Pipe { window, ..Pipe::default() };
         self.conns.insert(
             conn,
             Conn {
-                machine,
                 up: pipe(),
                 down: pipe(),
                 worker_end: None,
@@ -287,7 +285,9 @@ impl State {
     /// The sessions that both sides still have.
     pub(super) fn sessions(&self) -> Vec<u64> {
         let whole = |conn: &&u64| {
-            self.conns.get(conn).is_some_and(|conn| !conn.worker_gone && !conn.studio_gone && !conn.up.is_lost)
+            self.conns
+                .get(conn)
+                .is_some_and(|conn| !conn.worker_gone && !conn.studio_gone && !conn.up.is_lost)
         };
         self.conns.keys().filter(whole).copied().collect()
     }

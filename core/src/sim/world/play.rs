@@ -1,10 +1,6 @@
 //! The loop over everything: processes, the calendar, sleepers, the studio's deadlines.
 
-use std::{
-    collections::BTreeMap,
-    sync::MutexGuard,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::MutexGuard, time::Duration};
 
 use super::{
     Report,
@@ -133,7 +129,10 @@ impl Play {
             let woken = {
                 let state = self.state();
                 let is_awake = |machine: usize| state.machines[machine].asleep_until <= state.now;
-                self.processes.iter().find(|(at, process)| process.is_woken() && is_awake(**at)).map(|(at, _)| *at)
+                self.processes
+                    .iter()
+                    .find(|(at, process)| process.is_woken() && is_awake(**at))
+                    .map(|(at, _)| *at)
             };
             let Some(machine) = woken else { return };
             let polled = self.processes.get_mut(&machine).map(Process::poll);
@@ -163,6 +162,10 @@ impl Play {
     }
 
     fn carry_out(&mut self, order: Order) {
+        let until = self.state().machines[order.machine()].asleep_until;
+        if until > self.state().now {
+            return self.state().at(until, move |state| state.orders.push_back(order));
+        }
         match order {
             Order::Start(machine) => {
                 if !self.processes.contains_key(&machine) && !self.is_over {
@@ -244,6 +247,9 @@ fn strike(state: &mut State) {
     state.after(gap, strike);
     let faults = state.scenario.faults.clone();
     let fault = state.dice.pick(&faults);
+    if state.dice.strikes(fault.rarity()) {
+        return;
+    }
     state.report.faults += 1;
     let machine = usize::try_from(state.dice.below(state.machines.len() as u64)).unwrap_or(0);
     let sessions = state.sessions();

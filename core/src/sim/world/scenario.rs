@@ -56,6 +56,21 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// How often of a thousand times it is spared: what stops everything for long would hide all else.
+    pub(super) fn rarity(self) -> u32 {
+        match self {
+            Self::Cancel | Self::Suspend | Self::SuspendCounted => 900,
+            Self::Drain
+            | Self::Stop
+            | Self::Pause
+            | Self::Revoke
+            | Self::StudioKill
+            | Self::StudioShutDown => 700,
+            Self::Kill | Self::Threshold | Self::DiskFull | Self::LogFlood => 400,
+            _ => 0,
+        }
+    }
+
     const ALL: [Self; 23] = [
         Self::Reset,
         Self::WorkerReset,

@@ -57,6 +57,21 @@ pub(super) enum Order {
     LogFlood(usize),
 }
 
+impl Order {
+    pub(super) fn machine(self) -> usize {
+        match self {
+            Self::Start(machine)
+            | Self::Kill(machine)
+            | Self::Drain(machine)
+            | Self::Stop(machine)
+            | Self::Pause(machine)
+            | Self::Resume(machine)
+            | Self::Threshold(machine, _)
+            | Self::LogFlood(machine) => machine,
+        }
+    }
+}
+
 pub(super) struct State {
     /// Microseconds since the world began.
     pub(super) now: u64,
