@@ -118,6 +118,18 @@ pub enum Effect<T = Output> {
     Done(Result<T, EngineError>),
 }
 
+impl<T> Effect<T> {
+    /// The same effect of a larger recipe, which goes on with `next` when this part of it is over.
+    pub(super) fn and_then<U>(self, next: impl FnOnce(Result<T, EngineError>) -> Effect<U>) -> Effect<U> {
+        match self {
+            Self::Compute(work) => Effect::Compute(work),
+            Self::Exchange(request) => Effect::Exchange(request),
+            Self::Pause(span) => Effect::Pause(span),
+            Self::Done(outcome) => next(outcome),
+        }
+    }
+}
+
 impl<T: fmt::Debug> fmt::Debug for Effect<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

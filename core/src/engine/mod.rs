@@ -7,7 +7,13 @@
 
 mod closure;
 mod contract;
+pub mod format;
+pub mod gradio;
+pub mod input;
+pub mod openai;
+mod picture;
 mod runner;
+mod server;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
 
@@ -17,3 +23,4 @@ pub use contract::{
     SpilledFile, advertise, serves,
 };
 pub use runner::Runner;
+pub use server::{Server, ServerError};
