@@ -10,8 +10,10 @@ mod feed;
 mod frames;
 mod multipart;
 mod oracle;
+mod registration;
 mod retry_after;
 pub mod search;
+mod secrecy;
 mod session;
 mod told;
 #[cfg(feature = "drive")]
@@ -23,6 +25,7 @@ pub use feed::feed;
 pub use frames::frames;
 pub use multipart::multipart;
 pub use oracle::{Broken, Oracle};
+pub use registration::registration;
 pub use retry_after::retry_after;
 pub use session::session;
 

@@ -17,12 +17,13 @@ use super::*;
 type Body = fn(&[u8]);
 
 /// The body of each target.
-const BODIES: [(&str, Body); 7] = [
+const BODIES: [(&str, Body); 8] = [
     ("addresses", addresses),
     ("claims", claims),
     ("feed", feed),
     ("frames", frames),
     ("multipart", multipart),
+    ("registration", registration),
     ("retry_after", retry_after),
     ("session", session),
 ];
