@@ -15,8 +15,8 @@ const STUDIO_TYPES: [&str; 6] = ["welcome", "offer", "heartbeatAck", "completeAc
 const WORKER_TYPES: [&str; 8] =
     ["hello", "heartbeat", "accept", "reject", "completeJson", "fail", "logBatch", "readyForMore"];
 
-/// Reads `data` as a frame of a studio and as one of a worker. Neither may panic. What is a frame at all is
-/// what a naive reader of JSON says it is; what was read means the same after it was written and read again,
+/// Reads `data` as a frame of a studio and as one of a worker. Neither may panic. Which JSON is a frame
+/// at all is what a naive reader says it is; what was read means the same after it was written and read again,
 /// in both spellings of its parameters, and also when a newer peer adds fields to it; no token is in what
 /// `Debug` prints; and the heartbeat that the driver writes is the one that the frame has.
 ///
@@ -98,6 +98,10 @@ impl Naive {
 
     /// Whether `error` is what comes of a peer that knows frames of `types`.
     fn agrees(&self, types: &[&str], error: Option<&FrameError>) {
+        if self.0.is_err() {
+            // A field that is skipped may have in it what no reader of the whole would take: half a character, say.
+            return;
+        }
         match (self.kind(), error) {
             (None, error) => assert!(matches!(error, Some(FrameError::NotAFrame(_))), "{error:?}"),
             (Some(kind), Some(FrameError::UnknownType(unknown))) => {

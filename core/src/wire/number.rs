@@ -79,3 +79,21 @@ impl<'de> Deserialize<'de> for Finite {
             .ok_or_else(|| de::Error::custom("a finite number is wanted"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a job that a studio stored and read again would be another one, and be run again.
+    #[test]
+    fn a_number_is_the_same_after_it_was_written_and_read() {
+        for text in ["2.4777777777777777e95", "1.7976931348623157e308", "5e-324", "0.1", "7.5", "12", "1e23"]
+        {
+            let number: Finite = serde_json::from_str(text).unwrap();
+            assert_eq!(number.get().to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
+            let written = serde_json::to_string(&number).unwrap();
+            let again: Finite = serde_json::from_str(&written).unwrap();
+            assert_eq!(again.get().to_bits(), number.get().to_bits(), "{text}, written as {written}");
+        }
+    }
+}
