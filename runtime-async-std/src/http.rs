@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Display,
-    iter,
+    io, iter,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -34,6 +34,8 @@ use crate::{body, net, threads::Threads, upgrade::is_header_text};
 
 /// TCP and TLS together, as for a session (section 1).
 const CONNECT_BOUND: Duration = Duration::from_secs(15);
+/// How long the body of the answer to an upload may take: the status is known, and the worker waits.
+const BODY_BOUND: Duration = Duration::from_secs(2);
 
 /// Exchanges HTTP requests.
 #[derive(Debug, Clone)]
@@ -97,28 +99,40 @@ impl Http {
             .map_err(|error| failure(format_args!("the result can't be read: {error}")))?;
         let builder =
             builder.body(Body::from_reader(body, Some(length))).header("Content-Type", content_type);
-        self.send(builder.build(), HttpAnswer::SMALL_BODY).await
+        let (mut answer, body) = self.head(builder.build()).await?;
+        // The status says what became of the result. A body that doesn't come must not have it sent again.
+        let _ = timeout(BODY_BOUND, read(body, HttpAnswer::SMALL_BODY, &mut answer.body)).await;
+        Ok(answer)
     }
 
     async fn send(&self, request: surf::Request, limit: usize) -> Result<HttpAnswer, HttpFailure> {
-        let mut response = self.0.send(request).await.map_err(failure)?;
-        let header = |name: &str| response.header(name).map(|values| values.last().as_str().to_owned());
-        let mut answer = HttpAnswer {
-            status: response.status().into(),
-            retry_after: header("Retry-After"),
-            date: header("Date"),
-            location: header("Location"),
-            body: Vec::new(),
-        };
-        let body = response.take_body();
-        let read = body.take(limit as u64).read_to_end(&mut answer.body).await;
-        match read {
+        let (mut answer, body) = self.head(request).await?;
+        match read(body, limit, &mut answer.body).await {
             Ok(_) => Ok(answer),
             // What the status says is enough where nothing else is wanted.
             Err(_) if !answer.is_success() => Ok(answer),
             Err(error) => Err(failure(format_args!("the answer broke off: {error}"))),
         }
     }
+
+    /// Sends a request; the answer without its body, and that.
+    async fn head(&self, request: surf::Request) -> Result<(HttpAnswer, Body), HttpFailure> {
+        let mut response = self.0.send(request).await.map_err(failure)?;
+        let header = |name: &str| response.header(name).map(|values| values.last().as_str().to_owned());
+        let answer = HttpAnswer {
+            status: response.status().into(),
+            retry_after: header("Retry-After"),
+            date: header("Date"),
+            location: header("Location"),
+            body: Vec::new(),
+        };
+        Ok((answer, response.take_body()))
+    }
+}
+
+/// Reads a body up to `limit` bytes.
+async fn read(body: Body, limit: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+    body.take(limit as u64).read_to_end(into).await
 }
 
 fn build(

@@ -110,6 +110,17 @@ impl Scene {
         ended
     }
 
+    /// Opens a session, in which a job is delivered, and drains the worker.
+    pub fn serves_once(self) {
+        let mut session = self.studio.session();
+        session.offer("j-9", "llm", "hello");
+        session.expect("accept", "j-9");
+        session.expect("completeJson", "j-9");
+        session.complete_ack("j-9");
+        let ended = self.drained(&mut session);
+        assert!(ended.jobs.contains(&("j-9".into(), true)), "{}", ended.said);
+    }
+
     /// Fails unless the worker goes on to say what the studio must know.
     pub fn heartbeats_go_on(&self, session: &mut Session) {
         let gb = 12.5 + f64::from(u32::try_from(session.heartbeats.len()).unwrap());

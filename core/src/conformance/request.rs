@@ -95,6 +95,25 @@ impl Request {
         self.answer(status, "Content-Type: application/json\r\n", &body.to_string());
     }
 
+    /// Answers with a status, and hangs up without having said so.
+    pub fn answer_and_hang_up(mut self, status: u16) {
+        let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
+        self.stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        self.end();
+    }
+
+    /// Answers with a status and the beginning of a body whose rest does not come with it.
+    pub fn answer_in_part(&mut self, status: u16) {
+        let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 100\r\n\r\n{{\"ok\":");
+        self.stream.get_mut().write_all(answer.as_bytes()).unwrap();
+    }
+
+    /// Says that the answer will follow.
+    pub fn interim(&mut self, status: u16) {
+        let answer = format!("HTTP/1.1 {status} Status\r\n\r\n");
+        self.stream.get_mut().write_all(answer.as_bytes()).unwrap();
+    }
+
     /// Drops the connection without an answer.
     pub fn drop_connection(self) {
         let _ = self.stream.get_ref().shutdown(Shutdown::Both);
@@ -127,13 +146,18 @@ pub struct Upgrading(
 impl Upgrading {
     /// Answers with 101 and these headers; see [`Upgrading::accept`].
     pub fn accept_with(self, headers: &str) -> Session {
+        self.accept_writing(headers, |stream, answer| stream.write_all(answer).unwrap())
+    }
+
+    /// The same, with the answer written as `write` does it.
+    pub fn accept_writing(self, headers: &str, write: impl FnOnce(&mut TcpStream, &[u8])) -> Session {
         let Self(mut request) = self;
         let accept = derive_accept_key(request.header("sec-websocket-key").as_bytes());
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Accept: {accept}\r\n{headers}\r\n"
         );
-        request.stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        write(request.stream.get_mut(), answer.as_bytes());
         let early = request.stream.buffer().to_vec();
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let socket =

@@ -236,6 +236,61 @@ pub(super) fn an_offer_that_overtakes_the_answer_of_an_upload_is_taken_after_it(
     scene.drained(&mut session).expect_jobs(&[("j-1", true), ("j-2", true)]);
 }
 
+/// An offer is of its session: what is parked when that drops is not answered on the next.
+pub(super) fn a_parked_offer_goes_with_its_session(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let mut session = scene.studio.session();
+    session.send(&offer_of_bytes("j-1", 100_000));
+    session.expect("accept", "j-1");
+    let mut upload = scene.studio.request();
+    upload.body();
+    session.offer("j-2", "llm", "hello");
+    // Behind it, so that it is parked by then.
+    session.offer("j-3", "llm", "hello");
+    session.expect("reject", "j-3");
+    session.drop_connection();
+    let mut session = scene.studio.session();
+    upload.answer(200, "", "");
+    scene.heartbeats_go_on(&mut session);
+    session.offer("j-4", "llm", "hello");
+    session.expect("accept", "j-4");
+    session.expect("completeJson", "j-4");
+    session.complete_ack("j-4");
+    scene.drained(&mut session).expect_jobs(&[("j-1", true), ("j-4", true)]);
+}
+
+/// Four results are held; the one that was held first makes room for a fifth.
+pub(super) fn of_five_results_that_are_held_the_first_makes_room(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let mut session = scene.studio.session();
+    let jobs = ["j-1", "j-2", "j-3", "j-4", "j-5"];
+    for job in jobs {
+        session.send(&offer_of_bytes(job, 1_000));
+        session.expect("accept", job);
+        let mut upload = scene.studio.request();
+        upload.body();
+        upload.answer(404, "", "unknown");
+        // The next offer must not overtake the answer.
+        loop {
+            scene.heartbeats_go_on(&mut session);
+            if session.heartbeats.last().unwrap().get("currentJobId").is_none() {
+                break;
+            }
+        }
+    }
+    for job in jobs.into_iter().rev() {
+        session.send(&offer_of_bytes(job, 1_000));
+        session.expect("accept", job);
+        let mut upload = scene.studio.request();
+        upload.body();
+        upload.answer(200, "", "");
+    }
+    let ended = scene.drained(&mut session);
+    assert_eq!(ended.runs, 6, "{}", ended.said);
+    let delivered = jobs.into_iter().rev().map(|job| (job, true));
+    ended.expect_jobs(&[("j-1", false)].into_iter().chain(delivered).collect::<Vec<_>>());
+}
+
 /// What is parked is not taken by a worker that ends.
 pub(super) fn a_parked_offer_is_declined_by_a_drain(host: &dyn Host) {
     let Scene { studio, worker } = Scene::new(host);

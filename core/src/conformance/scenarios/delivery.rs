@@ -145,3 +145,66 @@ pub(super) fn a_job_whose_result_is_refused_twice_ends(host: &dyn Host) {
     session.complete_ack("j-2");
     scene.drained(&mut session).expect_jobs(&[("j-1", false), ("j-2", true)]);
 }
+
+/// Any 2xx is success (section 5), and what becomes of the rest of its body is of no account.
+pub(super) fn the_status_of_an_answer_is_enough(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let mut session = scene.studio.session();
+    let mut upload = upload_of(&scene, &mut session, 1_000);
+    upload.body();
+    upload.answer_in_part(200);
+    // Parked until the upload is over.
+    session.offer("j-2", "llm", "hello");
+    session.expect("accept", "j-2");
+    session.expect("completeJson", "j-2");
+    session.complete_ack("j-2");
+
+    session.send(&offer_of_bytes("j-3", 1_000));
+    session.expect("accept", "j-3");
+    let mut cut = scene.studio.request();
+    cut.body();
+    cut.answer_in_part(201);
+    cut.drop_connection();
+    session.offer("j-4", "llm", "hello");
+    session.expect("accept", "j-4");
+    session.expect("completeJson", "j-4");
+    session.complete_ack("j-4");
+    assert!(!scene.studio.has_request(), "it was uploaded again");
+
+    session.send(&offer_of_bytes("j-5", 1_000));
+    session.expect("accept", "j-5");
+    let mut refused = scene.studio.request();
+    refused.body();
+    refused.answer_in_part(413);
+    assert_eq!(session.expect("fail", "j-5")["retryable"], false);
+    session.fail_ack("j-5");
+    let ended = scene.drained(&mut session);
+    ended.expect_jobs(&[("j-1", true), ("j-2", true), ("j-3", true), ("j-4", true), ("j-5", false)]);
+}
+
+/// What a gateway says before the answer.
+pub(super) fn an_interim_answer_is_not_the_answer(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let mut session = scene.studio.session();
+    let mut upload = upload_of(&scene, &mut session, 1_000);
+    upload.interim(100);
+    upload.body();
+    upload.interim(103);
+    scene.heartbeats_go_on(&mut session);
+    upload.answer(200, "", "");
+    once(scene, &mut session, true);
+}
+
+/// A connection that was kept for the next upload, and that the studio has closed by then, costs nothing.
+pub(super) fn a_connection_that_was_closed_meanwhile_is_made_anew(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let mut session = scene.studio.session();
+    for job in ["j-1", "j-2", "j-3"] {
+        session.send(&offer_of_bytes(job, 1_000));
+        session.expect("accept", job);
+        let mut upload = scene.studio.request();
+        upload.body();
+        upload.answer_and_hang_up(200);
+    }
+    scene.drained(&mut session).expect_jobs(&[("j-1", true), ("j-2", true), ("j-3", true)]);
+}

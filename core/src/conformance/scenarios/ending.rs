@@ -19,19 +19,6 @@ pub(super) fn asks_anew(scene: &Scene) {
     assert!(identity.auth_token.is_none() && identity.worker_id.is_none());
 }
 
-/// The worker has another session, as the same worker, and takes jobs.
-fn serves_again(scene: Scene) {
-    let upgrading = scene.studio.upgrade();
-    assert_eq!(upgrading.0.path, "/graphics/api/workers/w-1/connect");
-    assert_eq!(upgrading.0.header("authorization"), "Bearer tok-1");
-    let mut session = upgrading.accept().welcome();
-    session.offer("j-9", "llm", "hello");
-    session.expect("accept", "j-9");
-    session.expect("completeJson", "j-9");
-    session.complete_ack("j-9");
-    scene.drained(&mut session).expect_jobs(&[("j-9", true)]);
-}
-
 /// A close code is heard (section 6).
 pub(super) fn a_close_4001_ends_the_worker(host: &dyn Host) {
     let Scene { studio, worker } = Scene::new(host);
@@ -64,7 +51,7 @@ pub(super) fn an_error_worker_deleted_asks_to_be_registered_anew(host: &dyn Host
 pub(super) fn an_internal_error_is_followed_by_another_session(host: &dyn Host) {
     let scene = Scene::new(host);
     scene.studio.session().error("internal_error", "out of disk");
-    serves_again(scene);
+    scene.serves_once();
 }
 
 /// Known and unknown codes alike.
@@ -73,14 +60,14 @@ pub(super) fn a_close_of_any_other_code_is_followed_by_another_session(host: &dy
     for code in [1001, 1012, 4999] {
         scene.studio.session().close(code, "");
     }
-    serves_again(scene);
+    scene.serves_once();
 }
 
 /// Without a word.
 pub(super) fn a_dropped_connection_is_followed_by_another_session(host: &dyn Host) {
     let scene = Scene::new(host);
     scene.studio.session().drop_connection();
-    serves_again(scene);
+    scene.serves_once();
 }
 
 /// A drain finishes and delivers what runs, and takes nothing new; heartbeats go on and say so (section 6).
@@ -163,5 +150,20 @@ pub(super) fn a_stop_fails_what_runs(host: &dyn Host) {
     assert_eq!(session.closed().0, 1000);
     let ended = worker.ended();
     assert_eq!(ended.code, 0);
+    ended.expect_jobs(&[("j-1", false)]);
+}
+
+/// There is nobody left to deliver to.
+pub(super) fn a_refused_token_ends_a_drain_at_once(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::held(host);
+    let mut session = studio.session();
+    session.offer("j-1", "llm", "hello");
+    session.expect("accept", "j-1");
+    worker.drain();
+    while session.heartbeat()["autoEnabled"] == true {}
+    session.drop_connection();
+    studio.upgrade().refuse(401, "no such token here");
+    let ended = worker.ended();
+    is_unauthorized(&ended, "no such token here");
     ended.expect_jobs(&[("j-1", false)]);
 }

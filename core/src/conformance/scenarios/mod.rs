@@ -30,6 +30,11 @@ pub const ALL: &[(&str, Scenario)] = list! {
         a_busy_studio_may_name_a_date_by_its_own_clock
         a_retry_after_that_makes_no_sense_is_ignored
         a_server_time_far_away_means_nothing
+        an_upgrade_and_frames_that_come_byte_by_byte_are_read
+        a_close_right_behind_the_upgrade_is_heard
+        a_busy_studio_is_asked_for_registration_when_it_says
+        a_request_that_is_unknown_is_made_anew_by_the_same_installation
+        a_secret_that_is_refused_is_replaced_and_so_is_the_installation
     }
     ending {
         a_close_4001_ends_the_worker
@@ -42,6 +47,7 @@ pub const ALL: &[(&str, Scenario)] = list! {
         a_drain_delivers_what_runs
         a_drain_delivers_what_is_uploaded
         a_drain_waits_for_a_job_whose_session_dropped
+        a_refused_token_ends_a_drain_at_once
         a_stop_fails_what_runs
     }
     claims {
@@ -57,7 +63,9 @@ pub const ALL: &[(&str, Scenario)] = list! {
         of_two_offers_in_one_write_one_is_accepted
         an_offer_in_the_same_write_as_the_last_acknowledgement_is_taken
         an_offer_that_overtakes_the_answer_of_an_upload_is_taken_after_it
+        a_parked_offer_goes_with_its_session
         a_parked_offer_is_declined_by_a_drain
+        of_five_results_that_are_held_the_first_makes_room
     }
     delivery {
         a_result_is_uploaded
@@ -67,6 +75,9 @@ pub const ALL: &[(&str, Scenario)] = list! {
         an_upload_that_moves_is_adopted_by_the_next_offer
         an_upload_refused_under_its_old_claim_is_made_afresh
         a_job_whose_result_is_refused_twice_ends
+        the_status_of_an_answer_is_enough
+        an_interim_answer_is_not_the_answer
+        a_connection_that_was_closed_meanwhile_is_made_anew
     }
     uploads {
         an_upload_answered_408_is_tried_again

@@ -1,11 +1,14 @@
 //! Registration, and the way to a session.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    conformance::{Host, Scene, Session, Start, TestStudio, offer_of_bytes},
+    conformance::{Host, Hosted, Scene, Session, Start, TestStudio, offer_of_bytes},
     worker::Identity,
 };
 
@@ -146,6 +149,92 @@ fn refuse(studio: &TestStudio, status: u16, headers: &str) -> Instant {
     let at = Instant::now();
     upgrading.refuse_with(status, headers, "busy");
     at
+}
+
+/// What a session needs beside the headers of any WebSocket.
+const ECHO: &str = "Sec-WebSocket-Protocol: studio-worker-v1\r\n";
+
+/// A network may cut what is said anywhere.
+pub(super) fn an_upgrade_and_frames_that_come_byte_by_byte_are_read(host: &dyn Host) {
+    let scene = Scene::new(host);
+    let mut session = scene.studio.upgrade().accept_writing(ECHO, |stream, answer| {
+        for byte in answer {
+            stream.write_all(&[*byte]).unwrap();
+        }
+    });
+    assert_eq!(session.text()["type"], "hello");
+    let welcome = br#"{"type":"welcome","workerId":"w-1","serverTime":""}"#;
+    for byte in [&[0x81, u8::try_from(welcome.len()).unwrap()], &welcome[..]].concat() {
+        session.send_raw(&[byte]);
+    }
+    session.heartbeat();
+    scene.drained(&mut session);
+}
+
+/// Frames can come in one piece with the answer to the upgrade.
+pub(super) fn a_close_right_behind_the_upgrade_is_heard(host: &dyn Host) {
+    let Scene { studio, worker } = Scene::new(host);
+    let session = studio.upgrade().accept_writing(ECHO, |stream, answer| {
+        let reason = b"revoked";
+        let code = 4001_u16.to_be_bytes();
+        let length = u8::try_from(code.len() + reason.len()).unwrap();
+        let together = [answer, &[0x88, length], &code, reason].concat();
+        stream.write_all(&together).unwrap();
+    });
+    super::ending::is_unauthorized(&worker.ended(), "revoked");
+    drop(session);
+}
+
+/// A worker that is not registered, and its first request.
+fn asks(host: &dyn Host, studio: &TestStudio) -> (Box<dyn Hosted>, Value) {
+    let worker = host.start(Start { base: &studio.base(), identity: Identity::default(), held: false });
+    let mut asks = studio.request();
+    let asked = asks.json();
+    asks.answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
+    (worker, asked)
+}
+
+/// `429` and `5xx`: asked again later, and nothing that was stored is lost (section 2).
+pub(super) fn a_busy_studio_is_asked_for_registration_when_it_says(host: &dyn Host) {
+    let studio = TestStudio::new();
+    let worker = host.start(Start { base: &studio.base(), identity: Identity::default(), held: false });
+    let mut first = studio.request();
+    let asked = first.json();
+    let refused = Instant::now();
+    first.answer(429, "Retry-After: 3\r\n", "slowly");
+    let mut second = studio.request();
+    assert!(refused.elapsed() >= Duration::from_secs(3));
+    assert_eq!(second.json(), asked);
+    second.answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
+    studio.request().answer(503, "Retry-After: soon\r\n", "slowly");
+    let polls = studio.request();
+    assert!(polls.path.ends_with("/rr-1"), "{}", polls.path);
+    polls.answer_json(200, &json!({ "status": "approved", "workerId": "w-1", "authToken": "tok-9" }));
+    Scene { studio, worker }.serves_once();
+}
+
+/// `404`: the request is unknown, and the installation stays what it is (section 2).
+pub(super) fn a_request_that_is_unknown_is_made_anew_by_the_same_installation(host: &dyn Host) {
+    let studio = TestStudio::new();
+    let (_worker, asked) = asks(host, &studio);
+    studio.request().answer(404, "", "unknown");
+    let mut again = studio.request();
+    assert_eq!(again.path, "/graphics/api/workers/register-request");
+    let again = again.json();
+    assert_eq!(again["installId"], asked["installId"]);
+    assert_ne!(again["registrationSecretHash"], asked["registrationSecretHash"]);
+}
+
+/// `401`: a studio that knows the installation may go on answering for the old secret (section 2).
+pub(super) fn a_secret_that_is_refused_is_replaced_and_so_is_the_installation(host: &dyn Host) {
+    let studio = TestStudio::new();
+    let (_worker, asked) = asks(host, &studio);
+    studio.request().answer(401, "", "who are you");
+    let mut again = studio.request();
+    assert_eq!(again.path, "/graphics/api/workers/register-request");
+    let again = again.json();
+    assert_ne!(again["installId"], asked["installId"]);
+    assert_ne!(again["registrationSecretHash"], asked["registrationSecretHash"]);
 }
 
 /// The studio's clock is its own affair (section 3): nothing is judged by it.
