@@ -57,7 +57,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use core::{fmt, hash, time::Duration};
+use core::{fmt, hash, mem, time::Duration};
 
 pub use fair::{Endless, Fairness};
 pub use moves::{Budget, Ending, Move, Seen};
@@ -119,7 +119,7 @@ pub struct System {
     /// The largest number that any process of the worker gave out, and that those before this one did.
     newest: u64,
     base: u64,
-    /// Jobs that are not over whose result was made in this process, and when.
+    /// Jobs whose result was made in this process, and when.
     made: BTreeMap<JobId, Mono>,
     /// The jobs that are over at the studio.
     over: BTreeMap<JobId, Over>,
@@ -127,8 +127,21 @@ pub struct System {
     draining: bool,
     /// The connection that frames were sent on since the worker was last told that they left.
     unflushed: Option<u64>,
+    /// Whether the worker is just told that the studio doesn't hold a job whose result it uploads.
+    refused: bool,
     broken: Option<Broken>,
-    fingerprint: [u8; 32],
+    sealed: Sealed,
+}
+
+/// The digests of a state, and of the machines in it as long as nothing happens to them.
+#[derive(Debug, Clone, Default)]
+struct Sealed {
+    whole: [u8; 32],
+    worker: Option<[u8; 32]>,
+    studio: Option<[u8; 32]>,
+    /// When they were taken, and which numbers were known then.
+    at: Mono,
+    known: BTreeSet<u64>,
 }
 
 /// How a job ended at the studio.
@@ -160,8 +173,9 @@ impl System {
             paused: false,
             draining: false,
             unflushed: None,
+            refused: false,
             broken: None,
-            fingerprint: [0; 32],
+            sealed: Sealed::default(),
         };
         system.studio = Arc::new(studio(vec![Record::Worker(Arc::new(member(&system.worker)))], now));
         system.drain_worker();
@@ -195,7 +209,7 @@ impl System {
 
     /// A digest of all that decides the future: relative times, numbers by their rank.
     pub fn fingerprint(&self) -> [u8; 32] {
-        self.fingerprint
+        self.sealed.whole
     }
 
     /// The worker's machine.
@@ -223,6 +237,16 @@ impl System {
         self.link.wires.values().any(|wire| wire.is_quiet() && wire.worker != (wire.studio == Side::Open))
     }
 
+    fn worker_mut(&mut self) -> &mut Worker {
+        self.sealed.worker = None;
+        Arc::make_mut(&mut self.worker)
+    }
+
+    fn studio_mut(&mut self) -> &mut Studio {
+        self.sealed.studio = None;
+        Arc::make_mut(&mut self.studio)
+    }
+
     /// At the end of each move: tidies up and takes the fingerprint.
     fn seal(&mut self) {
         self.link.tidy();
@@ -238,28 +262,35 @@ impl System {
             .chain(self.oracle.ids())
             .chain(self.link.ids())
             .collect();
+        let (at, mut last) = (self.now.mono, mem::take(&mut self.sealed));
+        if (last.at, &last.known) != (at, &known) {
+            (last.worker, last.studio) = (None, None);
+        }
         let rank = |id: u64| known.range(..id).count() as u64;
+        let worker = last.worker.unwrap_or_else(|| self.worker.fingerprint_by(|id| rank(base + id)));
+        let studio = last.studio.unwrap_or_else(|| self.studio.fingerprint_by(rank));
         let mut digest = Digested::default();
-        digest.bytes(&self.worker.fingerprint_by(|id| rank(base + id)));
-        digest.bytes(&self.studio.fingerprint_by(rank));
+        digest.bytes(&worker);
+        digest.bytes(&studio);
         digest.bytes(self.oracle.digest(&rank).as_bytes());
         digest.debug(&self.link.renamed(rank));
         digest.debug(&self.budget);
         let made: Vec<_> = self.made.iter().map(|(job, at)| (job, now.since(*at))).collect();
         digest.debug(&(made, &self.over, self.paused, self.draining, &self.saboteur, &self.broken));
-        self.fingerprint = digest.finish();
+        let whole = digest.finish();
+        self.sealed = Sealed { whole, worker: Some(worker), studio: Some(studio), at, known };
     }
 }
 
 impl hash::Hash for System {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
-        self.fingerprint.hash(state);
+        self.sealed.whole.hash(state);
     }
 }
 
 impl PartialEq for System {
     fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint
+        self.sealed.whole == other.sealed.whole
     }
 }
 

@@ -96,7 +96,8 @@ impl System {
 
     fn command(&mut self, command: Command) {
         // An ended worker refuses, which is fine.
-        let _ = Arc::make_mut(&mut self.worker).command(self.now, command);
+        let now = self.now;
+        let _ = self.worker_mut().command(now, command);
         self.drain_worker();
     }
 
@@ -116,13 +117,15 @@ impl System {
             cancel.chain(jobs.iter().map(Saboteur::given_up)).for_each(|action| self.carry_out(action));
             return self.begin_worker();
         }
+        self.refused = matches!(&input, Input::Answered { outcome: Ok(answer), .. } if answer.status == 409);
         let mut told = self.saboteur.told(input);
         if let Some(id) = ids::of_input(&mut told) {
             // What an earlier process asked for is nothing to this one.
             let Some(own) = id.checked_sub(self.base).filter(|own| *own > 0) else { return };
             *id = own;
         }
-        Arc::make_mut(&mut self.worker).handle(self.now, told);
+        let now = self.now;
+        self.worker_mut().handle(now, told);
         self.drain_worker();
     }
 
@@ -141,7 +144,7 @@ impl System {
             if self.broken.is_some() {
                 return;
             }
-            match Arc::make_mut(&mut self.worker).next() {
+            match self.worker_mut().next() {
                 Step::Do(mut action) => {
                     if let Some(id) = ids::of_action(&mut action) {
                         *id += self.base;
@@ -158,16 +161,17 @@ impl System {
                     if until <= self.now.mono {
                         return self.fail("a wait that is not for later than now");
                     }
-                    Arc::make_mut(&mut self.worker).simplify();
+                    self.worker_mut().simplify();
                     if let Some(conn) = self.unflushed.take() {
                         let flushed = Input::Flushed { conn: ConnId(conn - self.base), upto: u64::MAX };
-                        Arc::make_mut(&mut self.worker).handle(self.now, flushed);
+                        let now = self.now;
+                        self.worker_mut().handle(now, flushed);
                         continue;
                     }
                     let rest = self.oracle.check_rest(&self.worker);
                     self.broken = self.broken.take().or(rest.err());
                     // Without what was just taken away.
-                    if let Step::Wait { until, .. } = Arc::make_mut(&mut self.worker).next() {
+                    if let Step::Wait { until, .. } = self.worker_mut().next() {
                         self.until = until;
                     }
                     return;
@@ -224,6 +228,8 @@ impl System {
                 }
             }
             Action::Request { .. } | Action::Store { .. } => self.fail("a registered worker registers"),
+            // A second 409 ends a job and lets go of its result (section 6).
+            Action::RecordRecentJob(job) if self.refused => drop(self.made.remove(&job.job_id)),
             Action::Discard(_)
             | Action::RecordRecentJob(_)
             | Action::Observe(_)
@@ -257,7 +263,7 @@ impl System {
     /// A process of the worker begins, with what was stored.
     fn begin_worker(&mut self) {
         self.base = self.newest;
-        self.worker = Arc::new(super::worker(self.now));
+        *self.worker_mut() = super::worker(self.now);
         self.unflushed = None;
         self.drain_worker();
     }
@@ -454,11 +460,11 @@ impl System {
         if self.broken.is_some() {
             return;
         }
-        Arc::make_mut(&mut self.studio).handle(self.now, input);
-        while let studio::Step::Do(action) = Arc::make_mut(&mut self.studio).next() {
+        let now = self.now;
+        self.studio_mut().handle(now, input);
+        while let studio::Step::Do(action) = self.studio_mut().next() {
             match action {
                 studio::Action::Save(Record::Job(job)) if job.state.is_over() => {
-                    self.made.remove(&job.id);
                     let over = Over { state: job.state, attempts: job.attempts };
                     if self.over.insert(job.id.clone(), over).is_some() {
                         self.fail(format!("{} ended twice", job.id));
@@ -511,7 +517,7 @@ impl System {
         let jobs = self.studio.jobs().map(|job| Record::Job(Arc::new(job.clone())));
         let workers = self.studio.workers().map(|worker| Record::Worker(Arc::new(worker.clone())));
         let stored = jobs.chain(workers).collect();
-        self.studio = Arc::new(super::studio(stored, self.now));
+        *self.studio_mut() = super::studio(stored, self.now);
         for wire in self.link.wires.values_mut().filter(|wire| wire.studio == Side::Open) {
             wire.lose_studio();
             wire.push_down(Down::Reset);
