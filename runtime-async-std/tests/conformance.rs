@@ -28,7 +28,7 @@ fn main() {
     });
     let local = scenarios::IN_PROCESS.iter().map(|(name, scenario)| {
         Trial::test(*name, move || {
-            scenario(&host);
+            scenario(host);
             Ok(())
         })
     });

@@ -6,9 +6,15 @@ use std::{
 };
 
 use serde_json::json;
-use studio_worker_core::conformance::{Request, Scene, offer_of_bytes};
+use studio_worker_core::conformance::{
+    Hosted as _, Request, Scene, Start, TestStudio, offer_of_bytes, registered,
+};
 
-use crate::{Test, program::Host, tests};
+use crate::{
+    Test,
+    program::{Host, Program},
+    tests,
+};
 
 pub(crate) const ALL: &[(&str, Test)] = tests! {
     an_upload_that_is_never_answered_is_tried_again
@@ -17,10 +23,11 @@ pub(crate) const ALL: &[(&str, Test)] = tests! {
     a_worker_whose_id_is_used_elsewhere_waits_30_s
     a_result_that_is_not_acknowledged_within_30_s_is_sent_on_a_new_session
     a_silent_peer_is_left_for_a_new_session_within_30_s
+    a_worker_that_was_stopped_for_a_while_goes_on_with_its_job
 };
 
 /// How long the slowest of these may take.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(180);
 
 /// An upload of which no byte moves for 60 s is begun again (section 1); heartbeats go on all the while.
 fn stalls(least: usize, first: impl FnOnce(&mut Request)) {
@@ -56,8 +63,9 @@ fn an_upload_that_is_never_answered_is_tried_again() {
 }
 
 fn an_upload_that_is_read_halfway_is_tried_again() {
-    stalls(20_000_000, |upload| {
-        upload.read_some(10_000_000);
+    // What is left does not fit into the buffers of both ends together.
+    stalls(14_000_000, |upload| {
+        upload.read_some(2_000_000);
     });
 }
 
@@ -144,6 +152,29 @@ fn a_silent_peer_is_left_for_a_new_session_within_30_s() {
     session.complete_ack("j-1");
     drop(silent);
     let ended = scene.drained(&mut session);
+    assert_eq!(ended.runs, 1);
+    ended.expect_jobs(&[("j-1", true)]);
+}
+
+/// As when a machine sleeps: for longer than a peer may be silent, nothing of the program runs.
+fn a_worker_that_was_stopped_for_a_while_goes_on_with_its_job() {
+    let studio = TestStudio::new();
+    let program = Program::start(&Start { base: &studio.base(), identity: registered(), held: true });
+    let mut session = studio.session();
+    session.offer("j-1", "llm", "hello");
+    session.expect("accept", "j-1");
+    program.signal("-STOP");
+    thread::sleep(Duration::from_secs(22));
+    program.signal("-CONT");
+    // It can't know whether the peer was silent, so it may well have another session now; the job is still its own.
+    session.is_lost();
+    let mut session = studio.session();
+    session.offer("j-1", "llm", "hello");
+    session.expect("accept", "j-1");
+    program.let_go();
+    session.expect("completeJson", "j-1");
+    session.complete_ack("j-1");
+    let ended = Scene { studio, worker: Box::new(program) }.drained(&mut session);
     assert_eq!(ended.runs, 1);
     ended.expect_jobs(&[("j-1", true)]);
 }

@@ -14,6 +14,7 @@ use std::{
 use studio_worker::config::{Config, ConfigFile, Edit};
 use studio_worker_core::{
     conformance::{self, Ended, Hosted, PATIENCE, Start},
+    wire::Secret,
     worker::Identity,
 };
 use tempfile::TempDir;
@@ -169,7 +170,7 @@ fn config(Start { base, identity, held }: &Start<'_>) -> String {
     let values = [
         ("install_id", install_id.as_deref()),
         ("worker_id", worker_id.as_deref()),
-        ("auth_token", auth_token.as_ref().map(|token| token.reveal())),
+        ("auth_token", auth_token.as_ref().map(Secret::reveal)),
     ];
     for (key, value) in values {
         if let Some(value) = value {

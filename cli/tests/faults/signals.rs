@@ -7,13 +7,13 @@ use std::{
 
 use serde_json::json;
 use studio_worker_core::{
-    conformance::{Ended, Hosted as _, Scene, Start, TestStudio, offer_of_bytes},
+    conformance::{Ended, Hosted as _, Scene, Start, TestStudio, offer_of_bytes, registered},
     worker::Identity,
 };
 
 use crate::{
     Test,
-    network::registered_at,
+    network::{registered_at, serves},
     program::{Host, Program},
     tests,
 };
@@ -28,10 +28,11 @@ pub(crate) const ALL: &[(&str, Test)] = tests! {
     a_signal_ends_a_worker_whose_registration_is_not_answered
     a_signal_ends_a_worker_that_waits_for_its_approval
     a_second_signal_ends_an_upload
+    a_worker_whose_stderr_is_gone_serves_and_ends_well
 };
 
 /// "At once" is less than any bound of a step that could be waited for; the shortest is that of the connection, 15 s.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(14);
 
 fn ends_at_once(program: Program) -> Ended {
     let since = Instant::now();
@@ -130,7 +131,7 @@ fn a_signal_ends_a_worker_that_waits_for_its_approval() {
 fn a_second_signal_ends_an_upload() {
     let Scene { studio, worker } = Scene::new(&Host);
     let mut session = studio.session();
-    session.send(&offer_of_bytes("j-1", 20_000_000));
+    session.send(&offer_of_bytes("j-1", 14_000_000));
     session.expect("accept", "j-1");
     let mut upload = studio.request();
     upload.read_some(1_000_000);
@@ -141,4 +142,21 @@ fn a_second_signal_ends_an_upload() {
     let ended = worker.ended();
     assert_eq!((ended.code, ended.runs), (0, 1));
     ended.expect_jobs(&[("j-1", false)]);
+}
+
+/// Whoever read its log has ended, as a terminal or a pager does.
+fn a_worker_whose_stderr_is_gone_serves_and_ends_well() {
+    let studio = TestStudio::new();
+    let start = Start { base: &studio.base(), identity: registered(), held: false };
+    let shell = "mkfifo \"$HOME/log\" && { head -n 1 \"$HOME/log\" >/dev/null & } && exec \"$0\" \"$@\" 2>\"$HOME/log\"";
+    let program = Program::start_with(&start, "", shell);
+    let mut session = studio.session();
+    for job in ["j-1", "j-2"] {
+        serves(&mut session, job);
+    }
+    // What can't be written is still told to the studio.
+    session.log_with("accepted");
+    program.drain();
+    assert_eq!(session.closed().0, 1000);
+    assert_eq!(program.ended().code, 0);
 }

@@ -17,7 +17,7 @@ pub fn offer(job: &str, kind: &str, prompt: &str) -> Value {
     }})
 }
 
-/// An offer of a job whose result has at least that many bytes, up to 20 MB.
+/// An offer of a job whose result has at least that many bytes, up to 20 MB (which take an unoptimised engine seconds).
 pub fn offer_of_bytes(job: &str, least: usize) -> Value {
     offer(job, "audio_tts", &"a".repeat(least / BYTES_A_CHARACTER + 1))
 }

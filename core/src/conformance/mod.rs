@@ -35,4 +35,4 @@ pub use server::TestStudio;
 pub use session::Session;
 
 /// How long a scenario waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -3,7 +3,7 @@
 use crate::conformance::{Ended, Host, Request, Scene, Session, TestStudio, offer_of_bytes};
 
 /// The bytes of a result that don't fit into the buffers of both ends together.
-pub(super) const MANY: usize = 20_000_000;
+pub(super) const MANY: usize = 14_000_000;
 
 /// Offers a job whose result has that many bytes, and takes its upload.
 pub(super) fn upload_of(scene: &Scene, session: &mut Session, least: usize) -> Request {

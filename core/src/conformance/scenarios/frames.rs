@@ -98,8 +98,8 @@ pub(super) fn a_text_in_pieces_that_end_inside_a_character_is_read(host: &dyn Ho
     let mut bytes = Vec::new();
     let mut from = 0;
     for at in inside {
-        let first = if from == 0 { 0x01 } else { 0x00 };
-        bytes.extend(raw(first, &text.as_bytes()[from..at]));
+        // The opcode of text comes with the first piece alone.
+        bytes.extend(raw(u8::from(from == 0), &text.as_bytes()[from..at]));
         bytes.extend_from_slice(&[0x89, 0]);
         from = at;
     }
