@@ -6,6 +6,7 @@
 
 mod addresses;
 mod claims;
+mod engines;
 mod feed;
 mod frames;
 mod multipart;
@@ -21,6 +22,7 @@ pub mod world;
 
 pub use addresses::addresses;
 pub use claims::claims;
+pub use engines::engines;
 pub use feed::feed;
 pub use frames::frames;
 pub use multipart::multipart;

@@ -17,9 +17,10 @@ use super::*;
 type Body = fn(&[u8]);
 
 /// The body of each target.
-const BODIES: [(&str, Body); 8] = [
+const BODIES: [(&str, Body); 9] = [
     ("addresses", addresses),
     ("claims", claims),
+    ("engines", engines),
     ("feed", feed),
     ("frames", frames),
     ("multipart", multipart),
