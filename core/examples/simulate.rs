@@ -100,8 +100,9 @@ fn main() -> ExitCode {
 
 #[allow(clippy::cast_precision_loss, reason = "for people to read")]
 fn say(seeds: Option<u64>, report: Report, took: Duration) {
-    let Report { simulated, events, inputs, actions, jobs, completed, failed, runs, sessions, faults, .. } =
-        report;
+    let Report {
+        simulated, events, inputs, actions, jobs, completed, failed, runs, sessions, faults, ..
+    } = report;
     let (hours, seconds) = (simulated.as_secs_f64() / 3_600.0, took.as_secs_f64());
     if let Some(seeds) = seeds {
         print!("{seeds} seeds, ");

@@ -22,6 +22,7 @@ use super::{
     runtime::{Progress, Runtime},
 };
 use crate::{
+    engine::{Output, Payload},
     time::{Mono, Now},
     wire::LogLevel,
     worker::{
@@ -148,6 +149,7 @@ impl<R: Runtime> Driver<R> {
         let exit = poll_fn(|cx| self.poll(cx)).await;
         // Files are deleted and the peer's close is answered: a moment's work, and bounded.
         self.link = None;
+        self.discard_unseen();
         self.tasks.retain(|(task, _)| *task == Task::Tidy);
         let bound = self.runtime.now().mono + 2 * FAREWELL_BOUND;
         let tidied = poll_fn(|cx| {
@@ -157,6 +159,17 @@ impl<R: Runtime> Driver<R> {
         let runtime = self.runtime.clone();
         select(tidied, sleep_past(&runtime, bound).boxed()).await;
         exit
+    }
+
+    /// Deletes the file of a result that came as the worker ended.
+    fn discard_unseen(&mut self) {
+        for input in std::mem::take(&mut self.inputs) {
+            if let Input::RunEnded { outcome: Ok(output), .. } = input
+                && let Output::Bytes { payload: Payload::File(file), .. } = output
+            {
+                self.carry_out(Action::Discard(file));
+            }
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {

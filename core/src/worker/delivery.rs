@@ -73,7 +73,7 @@ impl Worker {
         self.close(
             CloseCode::NORMAL,
             "no acknowledgement",
-            Verdict::trouble("a result was not acknowledged within 30 s"),
+            Verdict::trouble("the end of a job was not acknowledged within 30 s"),
         );
     }
 

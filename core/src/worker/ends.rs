@@ -11,7 +11,7 @@ use super::{
     io::{Action, ConnId, ConnectFailure, Exit, Observation, SessionEnd},
     observe::{HeartbeatOutcome, HeartbeatStatus},
     states::{SessionEvent, SessionState},
-    timers::{FAREWELL_BOUND, LINGER_BOUND, Timer},
+    timers::{FAREWELL_BOUND, FIRST_POLL, LINGER_BOUND, Timer},
 };
 use crate::wire::{CloseCode, LogLevel, StudioErrorCode, retry_after};
 
@@ -19,6 +19,9 @@ use crate::wire::{CloseCode, LogLevel, StudioErrorCode, retry_after};
 const MAX_CONTESTS: u32 = 5;
 /// How long to leave the id to the other one (section 6).
 const CONTEST_WAIT: Duration = Duration::from_secs(30);
+/// Polls for a newer token, in a row, before a refused one ends the worker: what repeats a request on its way makes the
+/// studio give out two, and the older one may be what arrives (section 2).
+const MAX_POLLED_AGAIN: u32 = 3;
 
 /// What the end of a session means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,8 +247,9 @@ impl Worker {
     }
 
     pub(super) fn on_unauthorized(&mut self, reason: String) {
-        if self.registration.can_poll() && !self.registration.polled_again && !self.draining {
-            self.registration.polled_again = true;
+        let polled = self.registration.polled_again;
+        if self.registration.can_poll() && polled < MAX_POLLED_AGAIN && !self.draining {
+            self.registration.polled_again += 1;
             self.log(
                 LogLevel::Warn,
                 "session",
@@ -253,7 +257,11 @@ impl Worker {
                 None,
             );
             self.session_event(SessionEvent::Forgotten, Some(reason));
-            self.register();
+            if polled == 0 {
+                self.register();
+            } else {
+                self.timers.set(Timer::Register, self.after(FIRST_POLL * polled));
+            }
         } else {
             self.finish(Exit::Unauthorized { reason });
         }

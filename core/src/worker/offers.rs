@@ -41,7 +41,11 @@ impl Worker {
             } else {
                 self.confirm(key);
             }
-        } else if let Some(job) = self.jobs.uploading().filter(|job| !job.is_asked_for_by(offer)) {
+            return;
+        }
+        // Nor does it for one whose end was in doubt.
+        self.timers.clear(Timer::Ack);
+        if let Some(job) = self.jobs.uploading().filter(|job| !job.is_asked_for_by(offer)) {
             self.supersede_upload(job.key);
         }
     }
@@ -59,7 +63,11 @@ impl Worker {
         {
             return;
         }
-        if self.jobs.slot.is_some() {
+        if let Offer::Readable(claim) = &offer
+            && self.session.was_taken(claim)
+        {
+            self.reject(offer.job_id(), "its result was delivered just now", Some(RejectCode::Busy));
+        } else if self.jobs.slot.is_some() {
             self.reject(offer.job_id(), "another job runs", Some(RejectCode::Busy));
             self.pass_over();
         } else if self.jobs.uploading().is_some() {

@@ -37,8 +37,8 @@ pub(super) struct Registration {
     failures: Backoff,
     /// The pause before the next poll.
     pause: Duration,
-    /// Whether this worker has polled again for a newer token since its last welcome.
-    pub(super) polled_again: bool,
+    /// How often this worker has polled again for a newer token since its last welcome.
+    pub(super) polled_again: u32,
     /// How often in a row the studio revoked this worker.
     pub(super) revocations: Backoff,
 }
@@ -57,7 +57,7 @@ impl Registration {
             storage: Storage::default(),
             failures: Backoff::default(),
             pause: FIRST_POLL,
-            polled_again: false,
+            polled_again: 0,
             revocations: Backoff::default(),
         }
     }
@@ -335,7 +335,7 @@ impl Worker {
 
     /// The first welcome ends a registration: its request and secret have done their work.
     pub(super) fn registration_done(&mut self) {
-        self.registration.polled_again = false;
+        self.registration.polled_again = 0;
         if self.registration.identity.registration_request_id.is_some()
             || self.registration.identity.registration_secret.is_some()
         {

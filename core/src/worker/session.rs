@@ -3,21 +3,23 @@
 use alloc::{
     string::{String, ToString},
     sync::Arc,
+    vec::Vec,
 };
 
 use super::{
     Worker,
     ends::Verdict,
     io::{Action, ConnId, Observation},
+    jobs::{JobKey, MAX_HELD},
     observe::{HeartbeatOutcome, HeartbeatStatus},
-    states::{SessionEvent, SessionState},
+    states::{JobState, SessionEvent, SessionState},
     timers::{
         ACK_BOUND, CONNECT_BOUND, HEARTBEAT_INTERVAL, LOG_INTERVAL, ORPHAN_BOUND, SILENCE_BOUND,
         STABLE_AFTER, Timer, UNCONTESTED_AFTER, WELCOME_BOUND,
     },
 };
 use crate::time::Mono;
-use crate::wire::{CloseCode, FrameError, LogLevel, Offer, StudioFrame, WorkerFrame};
+use crate::wire::{Claim, CloseCode, FrameError, LogLevel, Offer, StudioFrame, WorkerFrame};
 
 /// Frames that may wait to be written; a peer that lets more pile up doesn't read.
 const MAX_UNFLUSHED: u64 = 64;
@@ -53,8 +55,20 @@ pub(super) struct Session {
     pub(super) welcomed: bool,
     /// Heartbeats that were due in a row while one still waited to be written.
     stalled: u32,
+    /// Heartbeats of this session that were not acknowledged.
+    unanswered: u64,
+    /// Jobs whose result the studio took, while an offer of the same job may be under way from before that.
+    taken: Vec<Taken>,
     /// When the newest log batch went out; kept over a reconnect, since the bound is the worker's.
     last_batch: Option<Mono>,
+}
+
+/// A job that the studio has the result of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Taken {
+    claim: Arc<Claim>,
+    /// After that many more acknowledgements of heartbeats, every offer is younger than the result.
+    answers: u64,
 }
 
 impl Session {
@@ -75,6 +89,19 @@ impl Session {
         self.skipped = 0;
     }
 
+    fn on_heartbeat_answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.taken.retain_mut(|taken| {
+            taken.answers -= 1;
+            taken.answers > 0
+        });
+    }
+
+    /// Whether an offer is older than the result of its job, which the studio has by now.
+    pub(super) fn was_taken(&self, offer: &Claim) -> bool {
+        self.taken.iter().any(|taken| taken.claim.job_id == offer.job_id && taken.claim.same_job(offer))
+    }
+
     /// As if no batch had gone out.
     #[cfg(any(feature = "sim", test))]
     pub(super) fn forget_batch(&mut self) {
@@ -83,6 +110,19 @@ impl Session {
 }
 
 impl Worker {
+    /// The studio took a result that no claim of this session was for: an upload that outlived its claim. If it offered
+    /// the job again meanwhile, that offer is still under way, until what was sent behind the result is answered.
+    pub(super) fn note_taken(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get(key).filter(|job| job.state == JobState::Held) else { return };
+        if let (SessionState::Greeting | SessionState::Serving, Some(claim)) = (self.state, &job.claim) {
+            let taken = Taken { claim: Arc::clone(claim), answers: self.session.unanswered + 1 };
+            self.session.taken.push(taken);
+            if self.session.taken.len() > MAX_HELD {
+                self.session.taken.remove(0);
+            }
+        }
+    }
+
     pub(super) fn connect(&mut self) {
         if self.state != SessionState::Waiting || self.exit.is_some() {
             return;
@@ -187,6 +227,7 @@ impl Worker {
             (SessionState::Greeting, StudioFrame::Welcome { worker_id, .. }) => self.on_welcome(&worker_id),
             (SessionState::Serving, StudioFrame::Offer(offer)) => self.on_offer(offer),
             (SessionState::Serving, StudioFrame::HeartbeatAck) => {
+                self.session.on_heartbeat_answered();
                 let status = HeartbeatStatus { at: self.now.wall, outcome: HeartbeatOutcome::Ok };
                 self.act(Action::Observe(Observation::Heartbeat(status)));
             }
@@ -259,6 +300,7 @@ impl Worker {
         let current_job_id = open.map(|job| job.subject.job_id.clone());
         self.count_sent();
         self.session.heartbeat = self.session.sent;
+        self.session.unanswered += 1;
         self.act(Action::SendHeartbeat {
             conn,
             capabilities: Arc::clone(&self.capabilities),

@@ -7,8 +7,8 @@ use super::{
     io::{Action, RequestId, Upload},
     jobs::{JobKey, Product, Uploading},
     observe::JobOutcome,
-    states::{JobEvent, JobState},
-    timers::{Timer, UPLOAD_RETRY_BOUND, UPLOAD_STALL_BOUND},
+    states::{JobEvent, JobState, SessionState},
+    timers::{ACK_BOUND, Timer, UPLOAD_RETRY_BOUND, UPLOAD_STALL_BOUND},
 };
 use crate::{
     engine::{EngineError, Output},
@@ -108,7 +108,10 @@ impl Worker {
         };
         let what = format!("HTTP {}{}", answer.status, self.quote(&answer.body));
         match answer.status {
-            200..=299 => self.end_job(key, JobEvent::Confirmed, JobOutcome::Completed),
+            200..=299 => {
+                self.note_taken(key);
+                self.end_job(key, JobEvent::Confirmed, JobOutcome::Completed);
+            }
             404 | 409 | 410 => self.on_conflict(key, answer.status, &what),
             401 | 403 => self.on_bearer_refused(key, &what),
             400..=499 if answer.status != 408 && answer.status != 429 => self.on_upload_refused(key, &what),
@@ -209,6 +212,7 @@ impl Worker {
         } else if claimed && upload.afresh {
             let reason = format!("the studio offered the job and then refused its result twice ({what})");
             self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason });
+            self.doubt_claim();
         } else {
             self.upload_claim_over(key, what);
         }
@@ -216,7 +220,7 @@ impl Worker {
 
     /// The claim is over; the result stays.
     fn upload_claim_over(&mut self, key: JobKey, what: &str) {
-        self.stop_upload(key);
+        let superseded = self.stop_upload(key).is_some_and(|upload| upload.superseded);
         let Some(job) = self.jobs.get(key) else { return };
         let (id, claimed) = (job.subject.job_id.clone(), job.state == JobState::Delivering);
         self.log(
@@ -227,6 +231,17 @@ impl Worker {
         );
         if claimed {
             self.lose_claim_of(key);
+            if !superseded {
+                self.doubt_claim();
+            }
+        }
+    }
+
+    /// Something between the two may have said that a claim is over, and then the studio would wait for its result as
+    /// long as the session is open. A next offer shows that it doesn't; without one a new session puts it right.
+    fn doubt_claim(&mut self) {
+        if self.state == SessionState::Serving {
+            self.timers.set(Timer::Ack, self.after(ACK_BOUND));
         }
     }
 

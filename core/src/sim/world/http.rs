@@ -36,6 +36,8 @@ enum Wrong {
     Stall,
 }
 
+/// Answers after which an exchange is tried again, and others.
+const PASSING: [u16; 5] = [500, 502, 503, 429, 408];
 const STATUSES: [u16; 10] = [500, 502, 503, 429, 408, 401, 403, 413, 302, 404];
 
 impl State {
@@ -44,12 +46,14 @@ impl State {
             return None;
         }
         // What says that the registration is unknown or refused is for the tests of the registration.
-        let status = if is_upload { self.dice.pick(&STATUSES) } else { self.dice.pick(&STATUSES[..5]) };
+        let status = if is_upload { self.dice.pick(&STATUSES) } else { self.dice.pick(&PASSING) };
+        let passing = self.dice.pick(&PASSING);
         Some(match self.dice.below(if is_upload { 8 } else { 6 }) {
             0 => Wrong::Lost,
             1 => Wrong::AnswerLost,
             2 => Wrong::AnswersFor(status),
-            3 => Wrong::AnswersAfter(status),
+            // A refusal of what was taken would make a worker say that the job failed, which is out of place then.
+            3 => Wrong::AnswersAfter(passing),
             4 => Wrong::Silence,
             5 => Wrong::Twice,
             6 => Wrong::Cut,

@@ -22,6 +22,8 @@ pub(super) struct Ledger {
     pub(super) open: BTreeSet<String>,
     /// How many results each process has had.
     results: BTreeMap<ProcessId, u64>,
+    /// The first promise that was broken where a panic would be taken for the engine's.
+    pub(super) breach: Option<String>,
     pub(super) runs: u64,
     pub(super) completed: u64,
     pub(super) failed: u64,
@@ -30,7 +32,6 @@ pub(super) struct Ledger {
 /// One job, by its prompt: nothing else stays the same everywhere.
 struct Wish {
     is_json: bool,
-    runs: u32,
     /// The newest result of each process: when it came, and the how-manieth of that process it was.
     had: BTreeMap<ProcessId, (u64, u64)>,
     /// Whether an engine, or something in between, said that it can't be done.
@@ -42,14 +43,7 @@ struct Wish {
 
 impl Ledger {
     pub(super) fn wanted(&mut self, prompt: String, id: JobId, is_json: bool) {
-        let wish = Wish {
-            is_json,
-            runs: 0,
-            had: BTreeMap::new(),
-            impossible: false,
-            misled: false,
-            unwanted: false,
-        };
+        let wish = Wish { is_json, had: BTreeMap::new(), impossible: false, misled: false, unwanted: false };
         self.open.insert(prompt.clone());
         self.by_id.insert(id, prompt.clone());
         self.wishes.insert(prompt, wish);
@@ -77,11 +71,15 @@ impl Ledger {
     pub(super) fn runs(&mut self, process: ProcessId, prompt: &str, now: u64) {
         self.runs += 1;
         let results = self.results.get(&process).copied().unwrap_or(0);
-        let wish = self.wishes.get_mut(prompt).expect("a job that nobody wanted");
-        wish.runs += 1;
+        let Some(wish) = self.wishes.get_mut(prompt) else {
+            self.breach.get_or_insert(format!("{prompt:?} is run, and nobody wanted it"));
+            return;
+        };
         if let Some((at, nth)) = wish.had.get(&process) {
             let is_held = now - at < SURELY_HELD && results - nth < MAX_HELD;
-            assert!(!is_held || wish.misled, "{prompt:?} is computed again while its result is had");
+            if is_held && !wish.misled {
+                self.breach.get_or_insert(format!("{prompt:?} is computed again while its result is had"));
+            }
         }
     }
 

@@ -91,6 +91,9 @@ impl Play {
         loop {
             self.turn();
             let mut state = self.state();
+            if let Some(breach) = &state.ledger.breach {
+                panic!("{breach}");
+            }
             if done(&state) {
                 return;
             }
@@ -177,6 +180,8 @@ impl Play {
                 if self.processes.remove(&machine).is_some() {
                     let mut state = self.state();
                     state.say(format_args!("box {machine}: is killed"));
+                    // What it left in private files, nobody looks for.
+                    state.machines[machine].files.clear();
                     let rest = state.dice.between(Duration::from_millis(100), Duration::from_secs(90));
                     state.after(rest, move |state| state.orders.push_back(Order::Start(machine)));
                 }

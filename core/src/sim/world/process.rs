@@ -57,8 +57,6 @@ impl Process {
             let (now, machine_) = (state.now, &mut state.machines[machine]);
             machine_.process = process;
             machine_.started = now - machine_.lag;
-            // What a process that was killed left in private files, nobody looks for.
-            machine_.files.clear();
             let identity = machine_.identity();
             state.report.processes += 1;
             state.say(format_args!("box {machine}: starts, {:?}", identity.worker_id));

@@ -292,3 +292,30 @@ fn what_one_studio_is_owed_never_goes_to_another() {
     rig.run_ends(file("late"));
     assert_eq!(rig.discarded(), ["late"]);
 }
+
+/// A gateway may say so, and then the studio waits for the result as long as the session is open.
+#[test]
+fn a_claim_whose_end_is_in_doubt_is_put_right_by_a_new_session() {
+    for code in [404, 409, 410] {
+        let mut rig = uploading("j-1");
+        rig.answered(status(code));
+        rig.pass(secs(29));
+        assert!(rig.closed_with().is_empty(), "{code}");
+        rig.pass(secs(1));
+        assert_eq!(rig.closed_with(), [1000], "{code}");
+        rig.closed(1000);
+        rig.open();
+        rig.frame(&image("j-1"));
+        rig.answered(status(200));
+        assert_eq!((rig.completed("j-1"), rig.runs_of("j-1")), (true, 1), "{code}");
+    }
+}
+
+#[test]
+fn a_next_offer_leaves_no_doubt() {
+    let mut rig = uploading("j-1");
+    rig.answered(status(409));
+    assert_eq!(rig.answer_to(&image("j-2")), "accept");
+    rig.pass(secs(60));
+    assert!(rig.closed_with().is_empty());
+}

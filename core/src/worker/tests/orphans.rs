@@ -249,6 +249,11 @@ fn a_paused_worker_wants_a_job_back_whose_claim_is_lost_within_a_session() {
     assert_eq!(rig.last_heartbeat(), (false, Some("j-1")));
     rig.answered(status(409));
     assert_eq!(rig.last_heartbeat(), (true, None));
+    // Whether the claim is over is in doubt until there is an offer, or another session.
+    rig.pass(secs(30));
+    rig.closed(1000);
+    rig.open();
+    assert_eq!(rig.last_heartbeat(), (true, None));
     rig.pass(secs(60));
     assert_eq!(rig.last_heartbeat(), (false, None));
 }
