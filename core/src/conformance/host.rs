@@ -1,6 +1,8 @@
 //! The worker's side of a scenario.
 
-use super::{Session, TestStudio};
+use std::time::Instant;
+
+use super::{PATIENCE, Session, TestStudio};
 use crate::worker::{Exit, Identity};
 
 /// Starts workers: on the runtime under test, or as a program of their own.
@@ -121,10 +123,22 @@ impl Scene {
         assert!(ended.jobs.contains(&("j-9".into(), true)), "{}", ended.said);
     }
 
+    /// Waits until the worker says that it has no job in hand.
+    pub fn has_no_job(&self, session: &mut Session) {
+        let since = Instant::now();
+        loop {
+            self.heartbeats_go_on(session);
+            if session.heartbeats.last().unwrap().get("currentJobId").is_none() {
+                break;
+            }
+            assert!(since.elapsed() < PATIENCE, "the job is not over");
+        }
+    }
+
     /// Fails unless the worker goes on to say what the studio must know.
     pub fn heartbeats_go_on(&self, session: &mut Session) {
         let gb = 12.5 + f64::from(u32::try_from(session.heartbeats.len()).unwrap());
         self.worker.set_threshold(gb);
-        while session.heartbeat()["vramThresholdGb"] != gb {}
+        session.heartbeat_with("vramThresholdGb", gb);
     }
 }

@@ -126,14 +126,24 @@ impl Session {
         self.heartbeats[known]["capabilities"].clone()
     }
 
+    /// Waits until a heartbeat's capabilities have that value.
+    pub fn heartbeat_with(&mut self, key: &str, value: impl Into<Value>) {
+        let (since, value) = (Instant::now(), value.into());
+        while self.heartbeat()[key] != value {
+            assert!(since.elapsed() < PATIENCE, "no heartbeat says that `{key}` is {value}");
+        }
+    }
+
     /// Waits until a log line of the worker's has come that contains `text`.
     pub fn log_with(&mut self, text: &str) -> Value {
+        let since = Instant::now();
         loop {
             let says =
                 |entry: &&Value| entry["message"].as_str().is_some_and(|message| message.contains(text));
             if let Some(entry) = self.logs.iter().find(says) {
                 return entry.clone();
             }
+            assert!(since.elapsed() < PATIENCE, "nothing like `{text}` is logged");
             self.take();
         }
     }

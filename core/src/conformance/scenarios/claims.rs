@@ -271,12 +271,7 @@ pub(super) fn of_five_results_that_are_held_the_first_makes_room(host: &dyn Host
         upload.body();
         upload.answer(404, "", "unknown");
         // The next offer must not overtake the answer.
-        loop {
-            scene.heartbeats_go_on(&mut session);
-            if session.heartbeats.last().unwrap().get("currentJobId").is_none() {
-                break;
-            }
-        }
+        scene.has_no_job(&mut session);
     }
     for job in jobs.into_iter().rev() {
         session.send(&offer_of_bytes(job, 1_000));

@@ -133,12 +133,7 @@ pub(super) fn a_job_whose_result_is_refused_twice_ends(host: &dyn Host) {
     afresh.answer(409, "", "not yours");
     // No `fail` is sent, since the studio holds nothing: the next frame is the answer to another offer. That one must not
     // overtake the refusal, which it would explain.
-    loop {
-        scene.heartbeats_go_on(&mut session);
-        if session.heartbeats.last().unwrap().get("currentJobId").is_none() {
-            break;
-        }
-    }
+    scene.has_no_job(&mut session);
     session.offer("j-2", "llm", "hello");
     session.expect("accept", "j-2");
     session.expect("completeJson", "j-2");

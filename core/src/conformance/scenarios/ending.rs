@@ -77,7 +77,7 @@ pub(super) fn a_drain_delivers_what_runs(host: &dyn Host) {
     session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");
     worker.drain();
-    while session.heartbeat()["autoEnabled"] == true {}
+    session.heartbeat_with("autoEnabled", false);
     session.offer("j-2", "llm", "hello");
     assert_eq!(session.expect("reject", "j-2")["code"], "paused");
     // The next one by its timer.
@@ -100,7 +100,7 @@ pub(super) fn a_drain_delivers_what_is_uploaded(host: &dyn Host) {
     session.expect("accept", "j-1");
     let mut upload = studio.request();
     worker.drain();
-    while session.heartbeat()["autoEnabled"] == true {}
+    session.heartbeat_with("autoEnabled", false);
     upload.body();
     upload.answer(503, "", "not now");
     let mut upload = studio.request();
@@ -120,7 +120,7 @@ pub(super) fn a_drain_waits_for_a_job_whose_session_dropped(host: &dyn Host) {
     session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");
     worker.drain();
-    while session.heartbeat()["autoEnabled"] == true {}
+    session.heartbeat_with("autoEnabled", false);
     session.drop_connection();
     let mut session = studio.session();
     assert_eq!(session.heartbeats[0]["capabilities"]["autoEnabled"], true, "it wants its job back");
@@ -160,7 +160,7 @@ pub(super) fn a_refused_token_ends_a_drain_at_once(host: &dyn Host) {
     session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");
     worker.drain();
-    while session.heartbeat()["autoEnabled"] == true {}
+    session.heartbeat_with("autoEnabled", false);
     session.drop_connection();
     studio.upgrade().refuse(401, "no such token here");
     let ended = worker.ended();

@@ -194,13 +194,13 @@ pub(super) fn pause_resume_and_threshold_are_said_at_once(host: &dyn Host) {
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     scene.worker.pause();
-    while session.heartbeat()["autoEnabled"] == true {}
+    session.heartbeat_with("autoEnabled", false);
     session.offer("j-1", "llm", "hello");
     assert_eq!(session.expect("reject", "j-1")["code"], "paused");
     scene.worker.resume();
-    while session.heartbeat()["autoEnabled"] == false {}
+    session.heartbeat_with("autoEnabled", true);
     scene.worker.set_threshold(1.5);
-    while session.heartbeat()["vramThresholdGb"] != 1.5 {}
+    session.heartbeat_with("vramThresholdGb", 1.5);
     session.offer("j-1", "llm", "hello");
     assert_eq!(session.expect("reject", "j-1")["code"], "insufficient_memory");
 }

@@ -108,7 +108,7 @@ pub(super) fn a_threshold_that_makes_no_sense_is_refused(host: InProcess) {
     }
     assert!(matches!(handle.set_threshold(f64::NAN), Err(CommandError::Threshold(_))));
     handle.set_threshold(1.5).unwrap();
-    while session.heartbeat()["vramThresholdGb"] != 1.5 {}
+    session.heartbeat_with("vramThresholdGb", 1.5);
     assert_eq!(handle.observers().session().unwrap().vram_threshold_gb, Finite::new(1.5).unwrap());
 }
 
