@@ -16,6 +16,8 @@ mod runner;
 mod server;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
+#[cfg(test)]
+mod transcript;
 
 pub use closure::FnEngine;
 pub use contract::{
