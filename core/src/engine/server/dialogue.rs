@@ -84,6 +84,11 @@ impl Dialogue {
         EngineError::permanent(self.text(what, words))
     }
 
+    /// An error of another, with nothing in it that none of ours may say.
+    pub(in crate::engine) fn discreet(&self, error: EngineError) -> EngineError {
+        EngineError { message: said::presentable(&error.message, &self.secrets), ..error }
+    }
+
     fn text(&self, what: impl fmt::Display, words: &str) -> String {
         let words = said::presentable(words, &self.secrets);
         let what = said::presentable(&format!("{what}"), &self.secrets);

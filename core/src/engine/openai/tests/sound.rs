@@ -165,6 +165,10 @@ fn sound_that_can_not_be_had_is_said_without_its_signature() {
     ] {
         run(&engine(), &task, vec![(get.as_str(), answer)]).fails(retryable, message);
     }
+    // What a runtime says is scrubbed as well.
+    let said = alloc::format!("{} {}", super::KEY, "0123456789");
+    run(&engine(), &task, vec![(get.as_str(), broken(&said))])
+        .fails(true, "an input can't be fetched from https://files.test/in.wav: … …");
     // A server that says it back.
     let said = alloc::format!(r#"{{"error":"can't open {address}, X-Sig=0123456789, 0123456789"}}"#);
     let steps = vec![(get.as_str(), ok(WAV)), (TRANSCRIPTIONS, status(500, said))];
