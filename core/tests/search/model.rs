@@ -2,6 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,25 +17,29 @@ use studio_worker_core::{
 pub(crate) const SAFETY: &str = "every promise is kept";
 /// What must hold in the fair future of every state.
 pub(crate) const LIVENESS: &str = "every accepted job ends";
-/// What a search must come by, or it has shown nothing.
-pub(crate) const SIGHTS: [&str; 4] = [HELD, ORPHANED, DELIVERED_LATE, CONTESTED];
-const HELD: &str = "a result is held";
-const ORPHANED: &str = "an orphan runs";
-const DELIVERED_LATE: &str = "a job whose claim was lost is delivered";
-const CONTESTED: &str = "the studio has a session that its worker has given up";
+/// What a search comes by, or it has shown nothing.
+pub(crate) const HELD: &str = "a result is held";
+/// The same of runs.
+pub(crate) const ORPHANED: &str = "an orphan runs";
+/// The same of deliveries.
+pub(crate) const RESCUED: &str = "a job whose claim was lost is delivered";
+/// The same of connections.
+pub(crate) const HALF_OPEN: &str = "one side alone knows that a connection is gone";
 
 /// What is explored, and what is known of fair futures so far.
-pub(crate) struct Search {
+struct Search {
     plan: Plan,
     fairness: Fairness,
-    /// When to stop making new states.
+    /// When to stop.
     until: Option<Instant>,
+    /// States in which both properties were checked.
+    checked: AtomicUsize,
 }
 
 /// What a search has seen.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// Different states.
+    /// Different states that were checked.
     pub(crate) states: usize,
     /// Moves that were made, with those that led to known states.
     pub(crate) moves: usize,
@@ -42,15 +47,17 @@ pub(crate) struct Report {
     pub(crate) depth: usize,
     /// How long it took.
     pub(crate) took: Duration,
-    /// The sights that were seen.
+    /// Whether nothing was left to explore.
+    pub(crate) whole: bool,
+    /// What it came by.
     pub(crate) sights: Vec<&'static str>,
-    /// Each broken property, with the path that breaks it in words.
+    /// Each property that is broken, with the path there in words.
     pub(crate) broken: Vec<(&'static str, String)>,
 }
 
 impl Search {
-    fn new(plan: Plan, time: Option<Duration>) -> Self {
-        Self { plan, fairness: Fairness::default(), until: time.map(|time| Instant::now() + time) }
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 }
 
@@ -63,13 +70,13 @@ impl Model for Search {
     }
 
     fn actions(&self, state: &System, actions: &mut Vec<Move>) {
-        if self.until.is_none_or(|until| Instant::now() < until) {
+        if !self.is_over() {
             actions.extend(state.moves());
         }
     }
 
     fn next_state(&self, state: &System, action: Move) -> Option<System> {
-        // A machine that panics must be found with its path.
+        // A machine that panics is to be found with the way there.
         match catch_unwind(AssertUnwindSafe(|| state.after(action))) {
             Ok(next) => Some(next),
             Err(_) => panic!("a machine panics at {}:\n{state:?}", state.describe(action)),
@@ -80,6 +87,10 @@ impl Model for Search {
         vec![
             Property::always(SAFETY, |_, state: &System| state.broken().is_none()),
             Property::always(LIVENESS, |search: &Self, state: &System| {
+                if search.is_over() {
+                    return true;
+                }
+                search.checked.fetch_add(1, Ordering::Relaxed);
                 state.broken().is_some() || search.fairness.holds(state).is_ok()
             }),
             Property::sometimes(HELD, |_, state: &System| {
@@ -88,53 +99,56 @@ impl Model for Search {
             Property::sometimes(ORPHANED, |_, state: &System| {
                 state.worker().jobs().any(|(_, job)| job == JobState::Orphaned)
             }),
-            Property::sometimes(DELIVERED_LATE, |_, state: &System| {
+            Property::sometimes(RESCUED, |_, state: &System| {
                 state.over().values().any(|over| over.state == AtStudio::Completed && over.attempts > 0)
             }),
-            Property::sometimes(CONTESTED, |_, state: &System| state.is_half_open()),
+            Property::sometimes(HALF_OPEN, |_, state: &System| state.is_half_open()),
+            // A checker that has met everything looks no further.
+            Property::sometimes("never", |_, _| false),
         ]
     }
 }
 
-/// Explores `plan`, breadth first, until a promise is broken, `states` were seen, `time` is over, or nothing is left
-/// within `depth` moves.
-pub(crate) fn explore(plan: &Plan, depth: usize, states: usize, time: Option<Duration>) -> Report {
+/// Explores `plan`, breadth first, until a property is broken, nothing is left, or `time` is over.
+pub(crate) fn explore(plan: &Plan, time: Option<Duration>) -> Report {
     let began = Instant::now();
-    let checker = Search::new(plan.clone(), time)
-        .checker()
-        .target_max_depth(depth + 1)
-        .target_state_count(states)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+    let search = Search {
+        plan: plan.clone(),
+        fairness: Fairness::default(),
+        until: time.map(|time| began + time),
+        checked: AtomicUsize::new(0),
+    };
+    let checker = search.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let discoveries = checker.discoveries();
     let broken = [SAFETY, LIVENESS].into_iter().filter_map(|name| Some((name, discoveries.get(name)?)));
-    let broken = broken.map(|(name, path)| (name, tell(path.clone().into_actions(), plan))).collect();
+    let broken: Vec<_> =
+        broken.map(|(name, path)| (name, tell(plan, path.clone().into_actions()))).collect();
+    let sights = [HELD, ORPHANED, RESCUED, HALF_OPEN];
     Report {
-        states: checker.unique_state_count(),
+        states: checker.model().checked.load(Ordering::Relaxed),
         moves: checker.state_count(),
-        depth: checker.max_depth() - 1,
+        depth: checker.max_depth().saturating_sub(1),
         took: began.elapsed(),
-        sights: SIGHTS.into_iter().filter(|name| discoveries.contains_key(name)).collect(),
+        whole: broken.is_empty() && !checker.model().is_over(),
+        sights: sights.into_iter().filter(|name| discoveries.contains_key(name)).collect(),
         broken,
     }
 }
 
-/// A path in words, with the fair future that never ends.
-fn tell(moves: Vec<Move>, plan: &Plan) -> String {
+/// A path in words, and the fair future that does not end well.
+fn tell(plan: &Plan, moves: Vec<Move>) -> String {
     let mut state = System::new(plan);
     let mut story = String::new();
-    let mut go = |state: &mut System, next: Move, mark: &str| {
+    let mut make = |state: &mut System, next: Move, mark: char| {
         story += &format!("{mark} {}\n", state.describe(next));
         *state = state.after(next);
     };
-    for next in moves {
-        go(&mut state, next, "-");
-    }
+    moves.into_iter().for_each(|next| make(&mut state, next, '-'));
     if let Err(endless) = Fairness::default().holds(&state) {
-        for next in endless.moves {
-            go(&mut state, next, "~");
-        }
+        endless.moves.into_iter().for_each(|next| make(&mut state, next, '~'));
     }
-    story + &format!("{state:?}")
+    match state.broken() {
+        Some(broken) => story + &format!("= {broken}\n"),
+        None => story + &format!("= {state:?}\n"),
+    }
 }

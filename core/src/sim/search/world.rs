@@ -294,7 +294,11 @@ impl System {
                 let (call, bearer) = (CallId(conn), Some(bearer));
                 self.tell_studio(studio::Input::Upgrade { call, conn: of, worker_id, bearer });
             }
-            Up::Frame(text) => self.tell_studio(studio::Input::Text { conn: of, text }),
+            Up::Frame(text) => {
+                self.crossing = self.crosses(&text);
+                self.tell_studio(studio::Input::Text { conn: of, text });
+                self.crossing = false;
+            }
             Up::Close => {
                 self.on_wire(conn, |wire| {
                     wire.lose_studio();
@@ -306,6 +310,16 @@ impl System {
                 self.on_wire(conn, Wire::lose_studio);
                 self.tell_studio(studio::Input::Closed { conn: of });
             }
+        }
+    }
+
+    /// Whether a frame is the `fail` of a worker that was told to stop while the studio had the job's result.
+    fn crosses(&self, text: &str) -> bool {
+        match WorkerFrame::parse(text) {
+            Ok(WorkerFrame::Fail { job_id, error, .. }) => {
+                self.draining && self.over.contains_key(&job_id) && error.starts_with("the worker stopped")
+            }
+            _ => false,
         }
     }
 
@@ -460,7 +474,7 @@ impl System {
         if self.broken.is_some() {
             return;
         }
-        let now = self.now;
+        let (now, violations) = (self.now, self.studio.counters().violations);
         self.studio_mut().handle(now, input);
         while let studio::Step::Do(action) = self.studio_mut().next() {
             match action {
@@ -482,8 +496,11 @@ impl System {
                 _ => {}
             }
         }
-        let violation = self.studio.violations().next().map(|violation| violation.what.clone());
-        if let Some(what) = violation {
+        let violation = self.studio.violations().last().map(|violation| violation.what.clone());
+        if let Some(what) = violation
+            && self.studio.counters().violations > violations
+            && !self.crossing
+        {
             self.fail(format!("the studio saw a violation: {what}"));
         }
         if self.studio.counters().impossible > 0 {

@@ -1,0 +1,80 @@
+//! Planted bugs: the search must find each, and say how to get there.
+
+use studio_worker_core::sim::search::{Budget, Kind, Plan, Sabotage};
+
+use super::{
+    BOTH, NONE,
+    model::{LIVENESS, SAFETY, explore},
+};
+
+/// The search finds the planted bug: `property` is broken, and the path's end says `what`.
+fn finds(sabotage: Sabotage, jobs: &[Kind], budget: Budget, property: &str, what: &str) {
+    let plan = Plan { jobs: jobs.to_vec(), budget, sabotage: None };
+    assert!(explore(&plan, None).broken.is_empty(), "without the bug there is nothing to find");
+    let report = explore(&Plan { sabotage: Some(sabotage), ..plan }, None);
+    let path = report.broken.iter().find(|(name, _)| *name == property).map(|(_, path)| path);
+    let path = path.unwrap_or_else(|| panic!("{sabotage:?} was not found: {report:#?}"));
+    println!("{sabotage:?}, found after {} states:\n{path}", report.states);
+    let end = path.lines().last().unwrap_or_default();
+    assert!(end.starts_with("= ") && end.contains(what), "{sabotage:?}: {end}");
+}
+
+#[test]
+fn accept_before_welcome() {
+    let budget = Budget { drops: 1, ..NONE };
+    finds(Sabotage::AcceptsBeforeWelcome, &[Kind::Json], budget, SAFETY, "accept out of place");
+}
+
+#[test]
+fn run_twice() {
+    let budget = Budget { drops: 1, ..NONE };
+    finds(Sabotage::RunsAgain, &[Kind::Json], budget, SAFETY, "job-0 runs again");
+}
+
+#[test]
+fn complete_after_release() {
+    let budget = Budget { drops: 1, ..NONE };
+    finds(Sabotage::CompletesAfterRelease, &[Kind::Json], budget, SAFETY, "completeJson for the job job-0");
+}
+
+#[test]
+fn results_that_go_with_the_session() {
+    let budget = Budget { drops: 1, ..NONE };
+    for kind in BOTH {
+        finds(Sabotage::ForgetsOnDrop, &[kind], budget, SAFETY, "job-0 runs again, and its result was made");
+    }
+}
+
+#[test]
+fn two_jobs_at_once() {
+    let budget = Budget { drops: 1, cancels: 1, ..NONE };
+    finds(Sabotage::RunsTwoAtOnce, &BOTH, budget, SAFETY, "two runs at once");
+}
+
+#[test]
+fn a_result_that_is_never_sent() {
+    finds(Sabotage::NeverSends, &[Kind::Json], NONE, LIVENESS, "Running");
+}
+
+#[test]
+fn an_offer_that_is_never_answered() {
+    finds(Sabotage::NeverDeclines, &[Kind::Json], Budget { commands: 1, ..NONE }, LIVENESS, "Offered");
+}
+
+#[test]
+fn a_broken_upload_that_is_taken_for_delivered() {
+    let budget = Budget { breaks: 1, ..NONE };
+    finds(Sabotage::TakesBreakForSuccess, &[Kind::Bytes], budget, LIVENESS, "Running");
+}
+
+#[test]
+fn a_heartbeat_that_names_a_released_job() {
+    let budget = Budget { drops: 1, ..NONE };
+    finds(Sabotage::NamesReleasedJob, &[Kind::Json], budget, SAFETY, "a heartbeat for the job job-0");
+}
+
+#[test]
+fn last_words_after_the_end() {
+    let budget = Budget { commands: 1, ..NONE };
+    finds(Sabotage::SpeaksAfterExit, &[Kind::Json], budget, SAFETY, "an action after Exit");
+}
