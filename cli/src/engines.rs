@@ -216,6 +216,7 @@ mod tests {
         assert_eq!(waits(&pace, 0, 0), Duration::ZERO);
         assert_eq!(waits(&pace, 0, 1_234), Duration::from_millis(1_234));
         assert_eq!(waits(&pace, 3, 0), 3 * LONGEST_STEP);
+        pace.0.store(5_000, Ordering::Relaxed);
         assert_eq!(waits(&pace, 3, 1_000), Duration::from_secs(1));
     }
 }
