@@ -136,8 +136,7 @@ fn a_second_signal_ends_an_upload() {
     let mut upload = studio.request();
     upload.read_some(1_000_000);
     worker.stop();
-    assert_eq!(session.expect("fail", "j-1")["retryable"], true);
-    session.fail_ack("j-1");
+    // No `fail`: for all that the worker knows, the studio may have the result. The close releases the claim.
     assert_eq!(session.closed().0, 1000);
     let ended = worker.ended();
     assert_eq!((ended.code, ended.runs), (0, 1));

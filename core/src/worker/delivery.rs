@@ -268,6 +268,13 @@ impl Worker {
             self.lose_claim_of(key);
             return;
         }
+        if self.jobs.get(key).is_some_and(|job| job.perhaps_known) {
+            // The studio may have the result by now, and then a `fail` would be for a job that it doesn't hold. If it
+            // does, the end of the session releases the claim as well.
+            let reason = format!("the worker stopped before the studio confirmed the result ({why})");
+            self.end_job(key, JobEvent::GivenUp, JobOutcome::Failed { reason });
+            return;
+        }
         if state == JobState::Running {
             self.job_event(key, JobEvent::Finished);
         }

@@ -72,15 +72,14 @@ fn at_the_end_of_the_drain_time_the_job_is_failed_as_retryable() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    for mut rig in [running("j-1"), uploading("j-1")] {
-        rig.command(Command::Drain);
-        rig.command(Command::Drain);
-        assert_eq!(rig.said(), ["fail"]);
-        assert_eq!(rig.closed_with(), [1000]);
-        rig.closed(1000);
-        assert_eq!(rig.exit(), Some(Exit::Stopped));
-        assert!(rig.failure("j-1").contains("stopped"), "{:?}", rig.outcomes());
-    }
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.command(Command::Drain);
+    assert_eq!(rig.said(), ["fail"]);
+    assert_eq!(rig.closed_with(), [1000]);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::Stopped));
+    assert!(rig.failure("j-1").contains("stopped"), "{:?}", rig.outcomes());
 }
 
 #[test]
@@ -186,4 +185,17 @@ fn the_last_logs_leave_before_the_close() {
     let at = |wanted: fn(&Action) -> bool| rig.history.iter().rposition(wanted).unwrap();
     let logs = at(|action| matches!(action, Action::Send { frame: WorkerFrame::LogBatch { .. }, .. }));
     assert!(logs < at(|action| matches!(action, Action::Close { .. })));
+}
+
+/// Its last byte may have arrived, and then the studio holds nothing that could fail.
+#[test]
+fn a_stop_while_an_upload_moves_says_nothing_and_closes() {
+    let mut rig = uploading("j-1");
+    rig.command(Command::Stop);
+    assert!(rig.cancelled(rig.request()));
+    assert!(!rig.said().contains(&"fail".into()));
+    assert_eq!(rig.closed_with(), [1000]);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::Stopped));
+    assert!(rig.failure("j-1").contains("before the studio confirmed"), "{:?}", rig.outcomes());
 }
