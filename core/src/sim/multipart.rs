@@ -9,12 +9,12 @@ use super::told;
 use crate::wire::{JobId, media, multipart::Envelope};
 
 /// What a reader of multipart bodies makes of one part.
-struct Part {
-    name: String,
+pub(super) struct Part {
+    pub(super) name: String,
     file_name: Option<String>,
     content_type: Option<String>,
     headers: usize,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Makes the upload of a job whose id, prompt, extension and result are the texts of `data`, and reads it with the crate
@@ -61,7 +61,11 @@ fn check_name(name: &str) {
     assert!(name.chars().count() <= media::MAX_FILE_NAME_CHARS, "{name:?} is too long");
 }
 
-fn read(content_type: &str, body: Vec<u8>) -> Vec<Part> {
+/// The parts of a body, as `multer` reads them.
+///
+/// # Panics
+/// When it can't.
+pub(super) fn read(content_type: &str, body: Vec<u8>) -> Vec<Part> {
     let Ok(boundary) = multer::parse_boundary(content_type) else { panic!("no boundary in {content_type}") };
     let body = stream::iter([Ok::<_, Infallible>(body)]);
     let mut multipart = multer::Multipart::new(body, boundary);

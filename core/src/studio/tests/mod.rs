@@ -3,7 +3,6 @@
 mod anything;
 mod deliveries;
 mod jobs;
-mod link;
 mod offers;
 mod registration;
 mod restart;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::link::{Link, Weather};
 use crate::{
+    sim::link::{Link, Weather},
     studio::{Input, JobState, NewJob, Options},
     wire::Task,
     worker::{Command, Exit, states::SessionState},
@@ -113,5 +113,5 @@ fn what_was_computed_is_delivered_without_computing_it_again() {
         assert_eq!(distinct.len(), link.runs.len(), "seed {seed}: {:?}", link.runs);
         link.check();
     }
-    assert!(lost_claims > 20, "no claim was at stake: {lost_claims}");
+    assert!(lost_claims > 10, "no claim was at stake: {lost_claims}");
 }
