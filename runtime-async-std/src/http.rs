@@ -53,30 +53,26 @@ impl Http {
         user_agent: Arc<str>,
         threads: Threads,
     ) -> Result<HttpAnswer, HttpFailure> {
-        let verb = match request.method {
-            Method::Get => Verb::Get,
-            Method::Post => Verb::Post,
-        };
-        let bearer = request.bearer.as_ref().map(Secret::reveal);
-        let mut builder = build(verb, &request.url, bearer, &user_agent)?;
-        if let Some(body) = request.body {
-            if !is_header_text(&body.content_type) {
-                return Err(failure("the content type has characters that no header can carry"));
-            }
-            // The header after the body, which brings one of its own.
-            builder = builder.body(Body::from_bytes(body.bytes)).header("Content-Type", body.content_type);
-        }
+        let (limit, bound) = (request.answer_limit, request.timeout);
         let exchange = async {
-            let mut built = builder.build();
-            if request.reach != Reach::Any {
-                let address = admitted(built.url(), request.reach, &threads).await?;
-                built.set_ext(Dialer::ip_socket(address));
+            if request.reach == Reach::Any {
+                return self.send(small(request, &user_agent)?, limit).await;
             }
-            self.send(built, request.answer_limit).await
+            let mut outcome = Err(failure("the host has no address"));
+            for address in admitted(&request, &threads).await? {
+                let mut pinned = small(request.clone(), &user_agent)?;
+                pinned.set_ext(Dialer::ip_socket(address));
+                outcome = self.send(pinned, limit).await;
+                // A name may have an address that leads nowhere from here; what posts is not said twice.
+                if outcome.is_ok() || request.method == Method::Post {
+                    break;
+                }
+            }
+            outcome
         };
-        timeout(request.timeout, exchange).await.unwrap_or_else(|_| {
-            Err(failure(format_args!("no answer within {} s", request.timeout.as_secs())))
-        })
+        timeout(bound, exchange)
+            .await
+            .unwrap_or_else(|_| Err(failure(format_args!("no answer within {} s", bound.as_secs()))))
     }
 
     /// Delivers a result.
@@ -135,13 +131,31 @@ async fn read(body: Body, limit: usize, into: &mut Vec<u8>) -> io::Result<usize>
     body.take(limit as u64).read_to_end(into).await
 }
 
+/// A request whose body is in memory.
+fn small(request: HttpRequest, user_agent: &str) -> Result<surf::Request, HttpFailure> {
+    let verb = match request.method {
+        Method::Get => Verb::Get,
+        Method::Post => Verb::Post,
+    };
+    let bearer = request.bearer.as_ref().map(Secret::reveal);
+    let mut builder = build(verb, &request.url, bearer, user_agent)?;
+    if let Some(body) = request.body {
+        if !is_header_text(&body.content_type) {
+            return Err(failure("the content type has characters that no header can carry"));
+        }
+        // The header after the body, which brings one of its own.
+        builder = builder.body(Body::from_bytes(body.bytes)).header("Content-Type", body.content_type);
+    }
+    Ok(builder.build())
+}
+
 fn build(
     verb: Verb,
     url: &str,
     bearer: Option<&str>,
     user_agent: &str,
 ) -> Result<RequestBuilder, HttpFailure> {
-    let url = Url::parse(url).map_err(|error| failure(format_args!("the address can't be read: {error}")))?;
+    let url = parse(url)?;
     if !bearer.is_none_or(is_header_text) || !is_header_text(user_agent) {
         return Err(failure("the token has characters that no header can carry"));
     }
@@ -152,17 +166,23 @@ fn build(
     })
 }
 
-/// An address of the URL's host that may be connected to.
-async fn admitted(url: &Url, reach: Reach, threads: &Threads) -> Result<SocketAddr, HttpFailure> {
+/// The addresses of a request's host that may be connected to, at least one.
+async fn admitted(request: &HttpRequest, threads: &Threads) -> Result<Vec<SocketAddr>, HttpFailure> {
+    let url = parse(&request.url)?;
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         return Err(failure("the address names no host"));
     };
-    let addresses = net::resolve(host, port, threads).await.map_err(failure)?;
-    let why = if reach == Reach::Loopback { "is not this machine" } else { "is not on the internet" };
-    addresses
-        .into_iter()
-        .find(|address| reach.admits(address.ip()))
-        .ok_or_else(|| failure(format_args!("{host} {why}, and no other address is allowed")))
+    let mut addresses = net::resolve(host, port, threads).await.map_err(failure)?;
+    addresses.retain(|address| request.reach.admits(address.ip()));
+    if addresses.is_empty() {
+        let is_not = if request.reach == Reach::Loopback { "this machine" } else { "on the internet" };
+        return Err(failure(format_args!("{host} is not {is_not}, and no other address is allowed")));
+    }
+    Ok(addresses)
+}
+
+fn parse(url: &str) -> Result<Url, HttpFailure> {
+    Url::parse(url).map_err(|error| failure(format_args!("the address can't be read: {error}")))
 }
 
 fn failure(why: impl Display) -> HttpFailure {
@@ -228,3 +248,6 @@ fn made_up(error: impl std::error::Error + Send + Sync + 'static) -> Error {
         iter::successors(Some(first), |error| error.source()).map(ToString::to_string).collect();
     Error::from_str(StatusCode::InternalServerError, causes.join(": "))
 }
+
+#[cfg(test)]
+mod tests;

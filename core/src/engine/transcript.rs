@@ -1,5 +1,10 @@
 //! Recorded exchanges: plays a recipe against what is expected of it and answered to it.
 
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "an answer is what a recipe gets, and an outcome what it ends with"
+)]
+
 use alloc::{
     boxed::Box,
     format,

@@ -159,6 +159,7 @@ impl<'de> Visitor<'de> for Look {
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps, reason = "it stands for what was found")]
     fn at(url: Option<&str>, path: Option<&str>) -> Option<Located> {
         Some(Located { url: url.map(Into::into), path: path.map(Into::into) })
     }

@@ -110,7 +110,7 @@ impl Chat {
     }
 
     fn fetched(&mut self, outcome: Result<Vec<u8>, EngineError>) -> Effect {
-        let gathered = outcome.map_err(|error| self.dialogue.discreet(error)).and_then(|bytes| {
+        let gathered = outcome.map_err(|error| self.dialogue.discreet(&error)).and_then(|bytes| {
             self.take(&bytes)?;
             self.gather()
         });

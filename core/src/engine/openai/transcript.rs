@@ -141,7 +141,7 @@ impl Recipe for Transcript {
             (Stage::Beginning, _) => Effect::Done(Err(interrupted())),
             (Stage::Fetching(fetch), happened) => fetch.next(happened).and_then(|outcome| match outcome {
                 Ok(sound) => self.ask(sound),
-                Err(error) => Effect::Done(Err(self.dialogue.discreet(error))),
+                Err(error) => Effect::Done(Err(self.dialogue.discreet(&error))),
             }),
             (Stage::Asking(call, _), happened) => {
                 call.next(happened).and_then(|outcome| self.answered(outcome))

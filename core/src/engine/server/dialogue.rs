@@ -85,8 +85,8 @@ impl Dialogue {
     }
 
     /// An error of another, with nothing in it that none of ours may say.
-    pub(in crate::engine) fn discreet(&self, error: EngineError) -> EngineError {
-        EngineError { message: said::presentable(&error.message, &self.secrets), ..error }
+    pub(in crate::engine) fn discreet(&self, error: &EngineError) -> EngineError {
+        EngineError { message: said::presentable(&error.message, &self.secrets), retryable: error.retryable }
     }
 
     fn text(&self, what: impl fmt::Display, words: &str) -> String {

@@ -1,0 +1,117 @@
+//! Against a server of one thread that knows no HTTP beyond what it is told to say.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread::{self, JoinHandle},
+};
+
+use futures::executor::block_on;
+use studio_worker_core::http::HttpBody;
+
+use super::*;
+
+/// Answers one request with `answer`, and returns the request; nothing when nobody comes.
+fn serve(answer: String) -> (u16, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut read = Vec::new();
+        let mut buffer = [0; 4096];
+        let complete = |read: &[u8]| {
+            let text = String::from_utf8_lossy(read).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+            let length = head
+                .to_ascii_lowercase()
+                .split("content-length: ")
+                .nth(1)
+                .map_or(0, |rest| rest.split("\r\n").next().unwrap().trim().parse().unwrap());
+            body.len() >= length
+        };
+        while !complete(&read) {
+            let count = stream.read(&mut buffer).unwrap();
+            if count == 0 {
+                break;
+            }
+            read.extend_from_slice(&buffer[..count]);
+        }
+        // Whoever has read enough hangs up.
+        let _ = stream.write_all(answer.as_bytes());
+        String::from_utf8_lossy(&read).into_owned()
+    });
+    (port, served)
+}
+
+fn exchange(request: HttpRequest) -> Result<HttpAnswer, HttpFailure> {
+    block_on(Http::new().exchange(request, "studio-worker/1".into(), Threads::default()))
+}
+
+fn said(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_body_goes_out_as_what_it_is() {
+    let (port, served) = serve(said("made"));
+    let body =
+        HttpBody { content_type: "multipart/form-data; boundary=b".into(), bytes: b"--b--\r\n".to_vec() };
+    let request = HttpRequest {
+        bearer: Some("sk-1".into()),
+        ..HttpRequest::post(format!("http://127.0.0.1:{port}/v1/x?y=z"), body)
+    };
+    assert_eq!(exchange(request).unwrap().body, b"made");
+    let seen = served.join().unwrap();
+    let (head, body) = seen.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("post /v1/x?y=z http/1.1\r\n"), "{head}");
+    for line in [
+        "authorization: bearer sk-1",
+        "content-type: multipart/form-data; boundary=b",
+        "user-agent: studio-worker/1",
+    ] {
+        assert_eq!(head.split("\r\n").filter(|seen| *seen == line).count(), 1, "{line} in {head}");
+    }
+    assert_eq!(body, "--b--\r\n");
+}
+
+#[test]
+fn of_an_answer_no_more_is_read_than_counts() {
+    for (limit, wanted) in [(3, "012"), (10, "0123456789"), (11, "0123456789")] {
+        let (port, served) = serve(said("0123456789"));
+        let request =
+            HttpRequest { answer_limit: limit, ..HttpRequest::get(format!("http://127.0.0.1:{port}/")) };
+        assert_eq!(exchange(request).unwrap().body, wanted.as_bytes(), "{limit}");
+        served.join().unwrap();
+    }
+}
+
+#[test]
+fn a_redirect_is_an_answer() {
+    let (port, served) =
+        serve("HTTP/1.1 302 x\r\nLocation: https://b.test/?c\r\nContent-Length: 0\r\n\r\n".into());
+    let answer = exchange(HttpRequest::get(format!("http://127.0.0.1:{port}/"))).unwrap();
+    assert_eq!((answer.status, answer.location.as_deref()), (302, Some("https://b.test/?c")));
+    served.join().unwrap();
+}
+
+#[test]
+fn only_addresses_within_reach_are_connected_to() {
+    for host in ["127.0.0.1", "localhost"] {
+        let (port, served) = serve(said("own"));
+        let url = format!("http://{host}:{port}/");
+        let public = HttpRequest { reach: Reach::Public, ..HttpRequest::get(&*url) };
+        let why = exchange(public).unwrap_err().0;
+        assert_eq!(why, format!("{host} is not on the internet, and no other address is allowed"));
+        // The server is still there for the first who comes: nobody did.
+        let own = HttpRequest { reach: Reach::Loopback, ..HttpRequest::get(url) };
+        assert_eq!(exchange(own).unwrap().body, b"own");
+        let seen = served.join().unwrap().to_ascii_lowercase();
+        assert!(seen.contains(&format!("host: {host}:{port}\r\n")), "{seen}");
+    }
+    let away = HttpRequest { reach: Reach::Loopback, ..HttpRequest::get("https://192.0.2.1/") };
+    assert_eq!(
+        exchange(away).unwrap_err().0,
+        "192.0.2.1 is not this machine, and no other address is allowed"
+    );
+}
