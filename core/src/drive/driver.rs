@@ -209,6 +209,9 @@ impl<R: Runtime> Driver<R> {
                 self.worker.handle(now, input);
             } else if let Some(wish) = self.wishes.pop_front() {
                 self.grant(now, wish);
+            } else if self.deadline <= now.mono {
+                // Last, and also when things happen all the time.
+                self.inputs.push_back(Input::Tick);
             } else {
                 return None;
             }
@@ -355,9 +358,6 @@ impl<R: Runtime> Driver<R> {
             let now = self.runtime.now().mono;
             if now >= until {
                 self.timer = None;
-                if now >= self.deadline {
-                    self.inputs.push_back(Input::Tick);
-                }
                 return true;
             }
             // A timer for an earlier moment is left as it is: it is asked for the rest when it fires.

@@ -43,7 +43,7 @@ id!(
 /// What happened. Outcomes name what they are of; one that comes late is ignored and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Nothing but time passed.
+    /// Nothing but time passed. Timers fire at this input alone, so tell first what else has happened.
     Tick,
     /// The upgrade succeeded and the sub-protocol was echoed.
     Connected {

@@ -189,7 +189,7 @@ impl Worker {
         }
         self.pass_time(now);
         match input {
-            Input::Tick => {}
+            Input::Tick => self.fire_due(),
             Input::Connected { conn } => self.on_connected(conn),
             Input::ConnectFailed { conn, failure } => self.on_connect_failed(conn, failure),
             Input::Text { conn, text } => self.on_text(conn, &text),
@@ -266,11 +266,20 @@ impl Worker {
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
     }
 
-    /// After an input: fires what is due, then does what has become possible.
-    fn settle(&mut self) {
+    /// Fires every timer whose time has come. Only a tick does: what has happened meanwhile, on a machine that slept,
+    /// say, is told before it, and may well be what a timer waits for.
+    fn fire_due(&mut self) {
         // A timer may set another one for now; that no chain of them is endless is for the bound to say.
         for _ in 0..64 {
             let Some(timer) = self.timers.due(self.now.mono) else { break };
+            self.on_timer(timer);
+        }
+    }
+
+    /// After an input: does what it set for this very moment, then what has become possible.
+    fn settle(&mut self) {
+        for _ in 0..64 {
+            let Some(timer) = self.timers.due_at(self.now.mono) else { break };
             self.on_timer(timer);
         }
         if self.ended {

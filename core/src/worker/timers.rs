@@ -151,6 +151,13 @@ impl Timers {
         Some(timer)
     }
 
+    /// Takes a timer that is set for exactly this moment, if one is.
+    pub(super) fn due_at(&mut self, now: Mono) -> Option<Timer> {
+        let timer = self.set.iter().find(|(_, at)| **at == now).map(|(timer, _)| *timer)?;
+        self.set.remove(&timer);
+        Some(timer)
+    }
+
     /// When the next timer is due, and what it waits for.
     pub(super) fn next(&self) -> (Mono, &'static str) {
         self.set

@@ -230,7 +230,8 @@ impl State {
         let behind = conn.down.newest.max(self.now + super::state::micros(linger));
         self.at(behind, move |state| {
             let Some(conn) = state.conns.get_mut(&id) else { return };
-            if !conn.outbox.is_empty() && !conn.down.is_lost && conn.worker_end.is_none() {
+            let is_read = !conn.worker_gone && !conn.down.is_lost && conn.worker_end.is_none();
+            if is_read && !conn.outbox.is_empty() {
                 // A worker that reads slowly still gets all of it.
                 return state.studio_leaves(id, Duration::from_millis(50));
             }

@@ -74,9 +74,23 @@ fn a_suspended_machine_whose_studio_is_still_there_keeps_its_session() {
     rig.now.mono = rig.now.mono + secs(36_000);
     // The frame is there before anybody looks at the clock.
     rig.frame(&json!({ "type": "heartbeatAck" }));
+    rig.input(Input::Tick);
     assert_eq!(rig.worker.state(), SessionState::Serving);
     let beats = rig.frames().into_iter().filter(|frame| frame["type"] == "heartbeat").count();
     assert_eq!(beats, 1, "one heartbeat, not one for each that was missed");
+}
+
+/// Found by the simulation: the drop was told first, and with it came the end of the run's time.
+#[test]
+fn a_result_that_is_there_when_a_machine_wakes_is_not_lost_to_a_timer_that_is_due() {
+    let mut rig = running("j-1");
+    rig.now.mono = rig.now.mono + secs(36_000);
+    rig.break_connection();
+    rig.run_ends(bytes());
+    rig.input(Input::Tick);
+    rig.open();
+    assert_eq!(rig.answer_to(&image("j-1")), "accept");
+    assert_eq!((rig.runs_of("j-1"), rig.uploads()), (1, 1));
 }
 
 #[test]
