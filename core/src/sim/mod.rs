@@ -18,6 +18,7 @@ mod retry_after;
 pub mod search;
 mod secrecy;
 mod session;
+mod studio;
 mod told;
 #[cfg(feature = "drive")]
 pub mod world;
@@ -33,6 +34,7 @@ pub use pair::pair;
 pub use registration::registration;
 pub use retry_after::retry_after;
 pub use session::session;
+pub use studio::studio;
 
 #[cfg(test)]
 mod tests;

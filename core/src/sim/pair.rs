@@ -62,6 +62,9 @@ impl Game {
         for kind in 0..how % 4 {
             game.queue(kind.into());
         }
+        if how >= 128 {
+            game.link.under(Weather::foul(how.into(), 0));
+        }
         game
     }
 
@@ -162,7 +165,6 @@ impl Game {
                 "{state}"
             );
         }
-        link.under(Weather::Fair);
         link.run_until("a worker at rest", |link| link.exit.is_some() || link.worker.jobs().next().is_none());
         link.check();
     }

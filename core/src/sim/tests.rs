@@ -28,6 +28,7 @@ const BODIES: &[(&str, Body)] = &[
     ("registration", registration),
     ("retry_after", retry_after),
     ("session", session),
+    ("studio", studio),
 ];
 
 /// Targets whose bodies replay in the tests of the crate that they live in.
