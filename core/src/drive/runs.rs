@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 
 use super::runtime::Runtime;
 use crate::{
-    engine::{Effect, Engine, EngineError, Happened, Output, Payload, Runner, SPILL_ABOVE},
+    engine::{Effect, Engine, EngineError, Happened, Output, Payload, Recipe, Runner, SPILL_ABOVE},
     time::Mono,
     wire::Claim,
     worker::RunId,
@@ -103,44 +103,18 @@ impl<R: Runtime> Runs<R> {
     }
 
     fn carry_out(&mut self, run: RunId, effect: Effect) -> Next {
-        let runtime = self.runtime.clone();
-        match effect {
-            Effect::Compute(work) => {
+        let computes = matches!(effect, Effect::Compute(_));
+        match begin(&self.runtime, &self.user_agent, effect) {
+            Begun::Carry(happening) => {
                 if let Some(state) = self.active.get_mut(&run) {
-                    state.computes = true;
+                    state.computes = computes;
                 }
-                // Started when it is first polled: what was decided before it has left by then.
-                Next::Carry(
-                    async move {
-                        let outcome = runtime.compute(move || guarded(work).and_then(|outcome| outcome)).await;
-                        Progressed::Happened(Happened::Computed(outcome))
-                    }
-                    .boxed(),
-                )
+                Next::Carry(happening.map(Progressed::Happened).boxed())
             }
-            Effect::Exchange(request) => {
-                let user_agent = Arc::clone(&self.user_agent);
-                Next::Carry(
-                    async move {
-                        let outcome = runtime.exchange(request, user_agent).await;
-                        Progressed::Happened(Happened::Exchanged(outcome))
-                    }
-                    .boxed(),
-                )
-            }
-            Effect::Pause(span) => {
-                let until = self.runtime.now().mono + span;
-                Next::Carry(
-                    async move {
-                        sleep_past(&runtime, until).await;
-                        Progressed::Happened(Happened::Paused)
-                    }
-                    .boxed(),
-                )
-            }
-            Effect::Done(Ok(Output::Bytes { ext, payload: Payload::Memory(bytes) }))
+            Begun::Done(Ok(Output::Bytes { ext, payload: Payload::Memory(bytes) }))
                 if bytes.len() as u64 > SPILL_ABOVE =>
             {
+                let runtime = self.runtime.clone();
                 Next::Carry(
                     async move {
                         let payload = match runtime.spill(Arc::clone(&bytes)).await {
@@ -159,7 +133,7 @@ impl<R: Runtime> Runs<R> {
                     .boxed(),
                 )
             }
-            Effect::Done(outcome) => self.ended(run, outcome),
+            Begun::Done(outcome) => self.ended(run, outcome),
         }
     }
 
@@ -183,6 +157,56 @@ impl<R: Runtime> Runs<R> {
             }
             _ => self.ended(run, Err(was_cancelled())),
         }
+    }
+}
+
+/// What becomes of an effect.
+enum Begun<T> {
+    /// It takes time.
+    Carry(BoxFuture<'static, Happened>),
+    /// There is nothing more to do.
+    Done(Result<T, EngineError>),
+}
+
+/// Begins to carry an effect out.
+fn begin<R: Runtime, T>(runtime: &R, user_agent: &Arc<str>, effect: Effect<T>) -> Begun<T> {
+    let runtime = runtime.clone();
+    Begun::Carry(match effect {
+        // Started when it is first polled: what was decided before it has left by then.
+        Effect::Compute(work) => async move {
+            Happened::Computed(runtime.compute(move || guarded(work).and_then(|outcome| outcome)).await)
+        }
+        .boxed(),
+        Effect::Exchange(request) => {
+            let user_agent = Arc::clone(user_agent);
+            async move { Happened::Exchanged(runtime.exchange(request, user_agent).await) }.boxed()
+        }
+        Effect::Pause(span) => {
+            let until = runtime.now().mono + span;
+            async move {
+                sleep_past(&runtime, until).await;
+                Happened::Paused
+            }
+            .boxed()
+        }
+        Effect::Done(outcome) => return Begun::Done(outcome),
+    })
+}
+
+/// Carries a recipe out, from its start to its end, beside any worker: a survey of what an engine can serve now, or
+/// a job that a person tries. A recipe that panics ends with an error. What is dropped is given up.
+pub async fn carry_out<R: Runtime, T>(
+    runtime: R,
+    user_agent: Arc<str>,
+    mut recipe: Box<dyn Recipe<T>>,
+) -> Result<T, EngineError> {
+    let mut happened = Happened::Started;
+    loop {
+        let effect = guarded(|| recipe.next(happened))?;
+        happened = match begin(&runtime, &user_agent, effect) {
+            Begun::Carry(happening) => happening.await,
+            Begun::Done(outcome) => return outcome,
+        };
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 
 use super::{
-    MemoryStore, Outgoing, Received, SocketError, Store, WorkerHandle,
+    MemoryStore, Outgoing, Received, SocketError, Store, WorkerHandle, carry_out,
     runs::{Next, Progressed, Runs},
     start,
 };
@@ -441,4 +441,33 @@ fn a_recipe_that_panics_is_an_error_of_its_run() {
     }
     // Its slot is free: the next run is as good as the first.
     assert!(matches!(runs.start(RunId(2), &claim("llm")), Next::Carry(_)));
+}
+
+#[test]
+fn a_recipe_is_carried_out_beside_any_worker() {
+    /// Pauses, computes, and says what it found.
+    struct Survey;
+    impl Recipe<u32> for Survey {
+        fn next(&mut self, happened: Happened) -> Effect<u32> {
+            match happened {
+                Happened::Started => Effect::Pause(secs(3)),
+                Happened::Paused => Effect::Compute(Box::new(|| panic!("no idea"))),
+                Happened::Computed(outcome) => Effect::Done(match outcome {
+                    Err(error) if error.message == "the engine panicked: no idea" => Ok(7),
+                    _ => Ok(0),
+                }),
+                Happened::Exchanged(_) => Effect::Done(Ok(0)),
+            }
+        }
+    }
+    let world = World::new(Timers::Hasty);
+    let mut carried = Driven::new(&world, carry_out(world.clone(), "test".into(), Box::new(Survey)));
+    assert!(carried.pass(Duration::from_millis(2_900)).is_pending());
+    assert_eq!(carried.pass(Duration::from_millis(200)), Poll::Ready(Ok(7)));
+
+    let mut asking = Driven::new(&world, carry_out(world.clone(), "test".into(), Box::new(Asking)));
+    assert!(asking.pass(secs(4)).is_pending());
+    assert_eq!(world.state().exchanges, 1);
+    drop(asking);
+    assert_eq!(world.state().dropped_exchanges, 1, "what is dropped is given up");
 }
