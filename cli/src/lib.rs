@@ -21,6 +21,12 @@ pub mod logging;
 pub mod machine;
 pub mod runtime;
 pub mod signals;
+#[cfg(any(feature = "sim", test))]
+pub mod sim {
+    //! The bodies of the fuzz targets that are of this program: see `fuzz/`.
+
+    pub use crate::config::sim::config;
+}
 #[cfg(feature = "studio")]
 pub mod studio;
 

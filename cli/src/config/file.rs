@@ -87,7 +87,6 @@ impl ConfigFile {
     pub(super) fn read(&self) -> Result<String, ConfigError> {
         let path = &self.path;
         let not_a_file = |problem| ConfigError::NotAFile { path: path.clone(), problem };
-        let damaged = |line, problem| ConfigError::Damaged { path: path.clone(), line, problem };
         let failed = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => ConfigError::Missing { path: path.clone() },
             _ => ConfigError::io("read", path)(error),
@@ -102,16 +101,7 @@ impl ConfigFile {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(not_a_file("it is larger than 1 MiB"));
         }
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(damaged(1, "the file is empty"));
-        }
-        if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-            return Err(damaged(line_of(&bytes, at), "there are NUL bytes, as after a crash"));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
-            damaged(line, "it is not UTF-8 text")
-        })
+        text_of(bytes, path)
     }
 
     fn load_or_create_text(&self) -> Result<(), ConfigError> {
@@ -168,6 +158,21 @@ impl ConfigFile {
             Err(error) => Err(ConfigError::io("lock", &path)(error)),
         }
     }
+}
+
+/// The text of a file with these bytes, if it can be one of a configuration.
+pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, ConfigError> {
+    let damaged = |line, problem| ConfigError::Damaged { path: path.to_owned(), line, problem };
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(damaged(1, "the file is empty"));
+    }
+    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+        return Err(damaged(line_of(&bytes, at), "there are NUL bytes, as after a crash"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
+        damaged(line, "it is not UTF-8 text")
+    })
 }
 
 /// The file itself where `path` is a link, so that the link stays one.

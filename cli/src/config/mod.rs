@@ -9,6 +9,8 @@ mod error;
 mod file;
 mod read;
 mod show;
+#[cfg(any(feature = "sim", test))]
+pub(crate) mod sim;
 mod store;
 mod template;
 #[cfg(test)]

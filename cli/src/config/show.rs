@@ -1,5 +1,7 @@
 //! The configuration as it may be seen.
 
+use std::path::Path;
+
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::{Config, ConfigError, ConfigFile, document::Document, read};
@@ -10,8 +12,12 @@ const MASK: &str = "…";
 /// The whole configuration as TOML, as `studio-worker config` prints it: every key that has a value, be it a
 /// default, then the keys that this program doesn't know. Credentials are masked.
 pub fn masked(file: &ConfigFile, config: &Config) -> Result<String, ConfigError> {
-    let text = file.read()?;
-    let document = Document::parse(&text).map_err(|syntax| syntax.at(file.path()))?;
+    masked_text(&file.read()?, file.path(), config)
+}
+
+/// The same of a configuration's text.
+pub(super) fn masked_text(text: &str, path: &Path, config: &Config) -> Result<String, ConfigError> {
+    let document = Document::parse(text).map_err(|syntax| syntax.at(path))?;
     let mut shown = DocumentMut::new();
     for key in read::KEYS {
         let item = document.get(key).cloned().or_else(|| default(config, key).map(Item::Value));

@@ -88,8 +88,12 @@ impl Game {
         let Self { link, jobs, fair } = self;
         match what % 48 {
             0..=23 => link.arrive_nth(told.below(8)),
-            24..=26 => link.pass(Duration::from_millis(u64::from(told.byte()) * 100)),
-            27 => link.pass(Duration::MAX),
+            24..=27 => {
+                // What is slow looks like what is gone.
+                *fair &= link.is_at_rest();
+                let most = Duration::from_millis(u64::from(told.byte()) * 100);
+                link.pass(if what % 48 == 27 { Duration::MAX } else { most });
+            }
             28..=30 => self.queue(usize::from(what / 48)),
             31 => link.command(if what < 128 { Command::Pause } else { Command::Resume }),
             32 => link.command(Command::SetThreshold(f64::from(told.byte()) / 8.0)),

@@ -32,7 +32,7 @@ const BODIES: &[(&str, Body)] = &[
 ];
 
 /// Targets whose bodies replay in the tests of the crate that they live in.
-const ELSEWHERE: &[&str] = &[];
+const ELSEWHERE: &[&str] = &["config"];
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")

@@ -100,6 +100,11 @@ impl Link {
         (0..self.trips.len()).filter(|at| lanes.insert(self.trips[*at].lane())).collect()
     }
 
+    /// Whether nothing is under way.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.trips.is_empty()
+    }
+
     /// Lets one of the first trips arrive; if there are none, time passes.
     pub(crate) fn arrive_nth(&mut self, choice: usize) {
         let heads = self.heads();
