@@ -1,50 +1,58 @@
-//! The exhaustive search, for as long as one likes: two jobs, and every kind of fault at once.
+//! The exhaustive search, for as long as one likes.
 //!
-//! ```text
-//! cargo run --release -p studio-worker-core --features sim --example search -- [MINUTES]
+//! ```sh
+//! cargo run --release -p studio-worker-core --features sim --example search -- 10     # minutes
+//! cargo run --release -p studio-worker-core --features sim --example search -- whole
 //! ```
 //!
-//! Prints how many states were checked and how deep they lie, or the path to a broken promise (then it exits 1).
+//! With minutes, it explores two jobs with every kind of fault at once, breadth first, as far as it comes. `whole`
+//! explores larger cases than the test run does, each to its end. Prints how many states were checked and how deep
+//! they lie, or the path to a broken promise (then it exits 1).
 
 #[path = "../tests/search/model.rs"]
 mod model;
+#[path = "../tests/search/plans.rs"]
+mod plans;
 
 use std::{process::ExitCode, time::Duration};
 
-use studio_worker_core::sim::search::{Budget, Kind, Plan};
+use studio_worker_core::sim::search::Budget;
+
+/// Every kind of fault.
+const ALL: Budget = Budget {
+    drops: 2,
+    half_open: 1,
+    breaks: 1,
+    refusals: 1,
+    echoes: 1,
+    failures: 1,
+    slow: 1,
+    worker_restarts: 1,
+    studio_restarts: 1,
+    commands: 2,
+    cancels: 1,
+};
 
 fn main() -> ExitCode {
-    let minutes = std::env::args().nth(1).map_or(Ok(1), |minutes| minutes.parse::<u64>());
-    let Ok(minutes) = minutes else {
-        eprintln!("usage: search [MINUTES]");
-        return ExitCode::from(2);
+    let wanted = std::env::args().nth(1).unwrap_or_else(|| "1".into());
+    let (cases, time) = match wanted.parse::<u64>() {
+        _ if wanted == "whole" => (plans::SMALL.iter().chain(plans::LARGE).copied().collect(), None),
+        Ok(minutes) => (vec![(plans::BOTH, ALL)], Some(Duration::from_secs(minutes.saturating_mul(60)))),
+        Err(_) => {
+            eprintln!("usage: search [MINUTES | whole]");
+            return ExitCode::from(2);
+        }
     };
-    let budget = Budget {
-        drops: 2,
-        half_open: 1,
-        breaks: 1,
-        refusals: 1,
-        echoes: 1,
-        failures: 1,
-        slow: 1,
-        worker_restarts: 1,
-        studio_restarts: 1,
-        commands: 2,
-        cancels: 1,
-    };
-    let plan = Plan { jobs: vec![Kind::Json, Kind::Bytes], budget, sabotage: None };
-    let report = model::explore(&plan, Some(Duration::from_secs(minutes * 60)));
-    println!(
-        "{} states, {} moves, depth {}, {:.0?}{}",
-        report.states,
-        report.moves,
-        report.depth,
-        report.took,
-        if report.whole { ", nothing left" } else { "" }
-    );
-    report.sights.iter().for_each(|sight| println!("seen: {sight}"));
-    for (name, path) in &report.broken {
-        println!("{name}: broken by\n{path}");
+    let mut kept = true;
+    for case in cases {
+        let report = model::explore(&plans::plan(case), time);
+        println!("{report} with {:?}", plans::plan(case));
+        let missed = plans::sights(case.1).into_iter().filter(|sight| !report.sights.contains(sight));
+        missed.for_each(|sight| println!("  not seen: {sight}"));
+        for (name, path) in &report.broken {
+            println!("{name}: broken by\n{path}");
+        }
+        kept &= report.broken.is_empty();
     }
-    if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -75,7 +75,8 @@ impl Jobs {
             (job.queued_at, job.started_at, job.finished_at) = (Wall::default(), None, None);
             job.error = None;
         }
-        self.waiting = core::mem::take(&mut self.waiting).into_iter().map(|(at, id)| (rank(at), id)).collect();
+        self.waiting =
+            core::mem::take(&mut self.waiting).into_iter().map(|(at, id)| (rank(at), id)).collect();
         self.next_place = 0;
     }
 

@@ -1,6 +1,12 @@
 //! Who may connect: requests, decisions, workers and tokens (section 2).
 
-use alloc::{borrow::ToOwned, collections::{BTreeMap, BTreeSet}, format, string::String, sync::Arc};
+use alloc::{
+    borrow::ToOwned,
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    sync::Arc,
+};
 use core::time::Duration;
 
 use serde::Deserialize;
@@ -83,7 +89,8 @@ impl Registry {
         for worker in self.workers.values_mut().map(Arc::make_mut) {
             (worker.approved_at, worker.seen_at) = (Wall::default(), None);
         }
-        let places: BTreeSet<u64> = self.registrations.values().map(|registration| registration.place).collect();
+        let places: BTreeSet<u64> =
+            self.registrations.values().map(|registration| registration.place).collect();
         for registration in self.registrations.values_mut().map(Arc::make_mut) {
             registration.place = places.range(..registration.place).count() as u64;
             (registration.asked_at, registration.decided_at) = (Wall::default(), None);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use studio_worker_core::sim::search::{Budget, Kind, Move, Plan, System};
 
-use super::{BOTH, NONE};
+use super::plans::{BOTH, NONE};
 
 type Print = [u8; 32];
 
@@ -28,16 +28,16 @@ fn check(jobs: &[Kind], budget: Budget) {
             waiting.extend(now.iter().map(|(next, _)| state.after(*next)));
             known.insert(state.fingerprint(), now);
         }
-        if known.len() >= 1_500 {
+        if known.len() >= 600 {
             break;
         }
     }
-    assert!(met_again > 200, "{met_again} of {}", known.len());
+    assert!(met_again > 80, "{met_again} of {}", known.len());
 }
 
 #[test]
 fn equal_fingerprints_mean_equal_futures() {
-    check(&BOTH, Budget { drops: 2, breaks: 1, ..NONE });
+    check(BOTH, Budget { drops: 2, breaks: 1, ..NONE });
     check(&[Kind::Json], Budget { drops: 1, half_open: 1, worker_restarts: 1, slow: 1, ..NONE });
-    check(&BOTH, Budget { commands: 2, failures: 1, cancels: 1, echoes: 1, studio_restarts: 1, ..NONE });
+    check(BOTH, Budget { commands: 2, failures: 1, cancels: 1, echoes: 1, studio_restarts: 1, ..NONE });
 }

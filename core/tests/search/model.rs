@@ -1,7 +1,9 @@
 //! The transition system of `sim::search` as a model for `stateright`.
+#![allow(clippy::disallowed_methods, reason = "how long a search takes is measured on a real clock")]
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
@@ -55,6 +57,14 @@ pub(crate) struct Report {
     pub(crate) broken: Vec<(&'static str, String)>,
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { states, moves, depth, took, whole, .. } = self;
+        let end = if *whole { ", nothing left" } else { "" };
+        write!(f, "{states} states, {moves} moves, depth {depth}, {took:.1?}{end}")
+    }
+}
+
 impl Search {
     fn is_over(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() >= until)
@@ -79,7 +89,10 @@ impl Model for Search {
         // A machine that panics is to be found with the way there.
         match catch_unwind(AssertUnwindSafe(|| state.after(action))) {
             Ok(next) => Some(next),
-            Err(_) => panic!("a machine panics at {}:\n{state:?}", state.describe(action)),
+            Err(panic) => {
+                eprintln!("a machine panics at {}:\n{state:?}", state.describe(action));
+                resume_unwind(panic)
+            }
         }
     }
 
@@ -121,8 +134,7 @@ pub(crate) fn explore(plan: &Plan, time: Option<Duration>) -> Report {
     let checker = search.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let discoveries = checker.discoveries();
     let broken = [SAFETY, LIVENESS].into_iter().filter_map(|name| Some((name, discoveries.get(name)?)));
-    let broken: Vec<_> =
-        broken.map(|(name, path)| (name, tell(plan, path.clone().into_actions()))).collect();
+    let broken: Vec<_> = broken.map(|(name, path)| (name, tell(plan, path.clone().into_actions()))).collect();
     let sights = [HELD, ORPHANED, RESCUED, HALF_OPEN];
     Report {
         states: checker.model().checked.load(Ordering::Relaxed),
@@ -137,18 +149,14 @@ pub(crate) fn explore(plan: &Plan, time: Option<Duration>) -> Report {
 
 /// A path in words, and the fair future that does not end well.
 fn tell(plan: &Plan, moves: Vec<Move>) -> String {
-    let mut state = System::new(plan);
-    let mut story = String::new();
-    let mut make = |state: &mut System, next: Move, mark: char| {
-        story += &format!("{mark} {}\n", state.describe(next));
-        *state = state.after(next);
+    let mut story = Vec::new();
+    let mut make = |state: System, next: Move, mark: char| {
+        story.push(format!("{mark} {}", state.describe(next)));
+        state.after(next)
     };
-    moves.into_iter().for_each(|next| make(&mut state, next, '-'));
-    if let Err(endless) = Fairness::default().holds(&state) {
-        endless.moves.into_iter().for_each(|next| make(&mut state, next, '~'));
-    }
-    match state.broken() {
-        Some(broken) => story + &format!("= {broken}\n"),
-        None => story + &format!("= {state:?}\n"),
-    }
+    let state = moves.into_iter().fold(System::new(plan), |state, next| make(state, next, '-'));
+    let beyond = Fairness::default().holds(&state).err().map(|endless| endless.moves).unwrap_or_default();
+    let state = beyond.into_iter().fold(state, |state, next| make(state, next, '~'));
+    story.push(state.broken().map_or_else(|| format!("= {state:?}"), |broken| format!("= {broken}")));
+    story.join("\n")
 }

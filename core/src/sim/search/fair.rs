@@ -62,8 +62,8 @@ impl System {
         let waits = |job: &crate::studio::JobRecord| job.state == AtStudio::Queued;
         let takes_jobs = !self.exited() && !self.paused;
         let at_worker = self.worker.jobs().all(|(_, state)| state == JobState::Held);
-        !self.studio.jobs().any(held)
-            && !(takes_jobs && self.studio.jobs().any(waits))
+        let at_studio = |job| held(job) || takes_jobs && waits(job);
+        !self.studio.jobs().any(at_studio)
             && at_worker
             && self.worker.held_results_expire()
             && (self.exited() || (!self.draining && self.worker.state() == SessionState::Serving))

@@ -112,7 +112,7 @@ impl System {
             cancels,
         } = self.budget;
         for (nth, wire) in (0..).zip(self.link.wires.values()) {
-            self.moves_of_wire(nth, wire, drops > 0, half_open > 0, &mut moves);
+            Self::moves_of_wire(nth, wire, drops > 0, half_open > 0, &mut moves);
         }
         for (nth, exchange) in (0..).zip(self.link.exchanges.values()) {
             moves.push(Move::Exchange(nth));
@@ -154,7 +154,7 @@ impl System {
         moves
     }
 
-    fn moves_of_wire(&self, nth: u8, wire: &Wire, drops: bool, half_open: bool, moves: &mut Vec<Move>) {
+    fn moves_of_wire(nth: u8, wire: &Wire, drops: bool, half_open: bool, moves: &mut Vec<Move>) {
         if !wire.up.is_empty() {
             moves.push(Move::Up(nth));
         }

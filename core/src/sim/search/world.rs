@@ -152,7 +152,9 @@ impl System {
                     }
                     match self.saboteur.instead(action, self.newest) {
                         Planted::Actions(actions) => {
-                            actions.into_iter().for_each(|action| self.carry_out(action))
+                            for action in actions {
+                                self.carry_out(action);
+                            }
                         }
                         Planted::Reply(input) => self.tell_worker(input),
                     }
@@ -275,7 +277,9 @@ impl System {
                 wire.push_up(Up::Reset);
             }
         }
-        exchanges(&self.link).into_iter().for_each(|request| self.forget_exchange(request));
+        for request in exchanges(&self.link) {
+            self.forget_exchange(request);
+        }
         self.link.runs.clear();
         self.link.echo = None;
         self.made.clear();
@@ -315,9 +319,12 @@ impl System {
 
     /// Whether a frame is the `fail` of a worker that was told to stop while the studio had the job's result.
     fn crosses(&self, text: &str) -> bool {
+        if !self.draining {
+            return false;
+        }
         match WorkerFrame::parse(text) {
             Ok(WorkerFrame::Fail { job_id, error, .. }) => {
-                self.draining && self.over.contains_key(&job_id) && error.starts_with("the worker stopped")
+                self.over.contains_key(&job_id) && error.starts_with("the worker stopped")
             }
             _ => false,
         }

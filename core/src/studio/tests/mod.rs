@@ -2,6 +2,7 @@
 
 mod anything;
 mod deliveries;
+mod fingerprint;
 mod jobs;
 mod offers;
 mod registration;

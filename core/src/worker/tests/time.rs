@@ -7,8 +7,10 @@ use serde_json::json;
 
 use super::rig::*;
 use crate::{
+    engine::Output,
     time::{Mono, Wall},
-    worker::{Action, Command, Identity, Input, states::SessionState},
+    wire::LogLevel,
+    worker::{Action, Command, Identity, Input, LogLine, states::SessionState},
 };
 
 #[test]
@@ -272,6 +274,33 @@ fn states_that_behave_differently_have_different_fingerprints() {
             assert_ne!(a.worker.fingerprint(), b.worker.fingerprint(), "{:?}", a.history.last());
         }
     }
+}
+
+/// None of it is printed, and all of it decides what the worker will say.
+#[test]
+fn a_fingerprint_sees_tokens_the_bytes_of_results_and_that_lines_wait() {
+    let with = |token: &str| Rig::new(settings(Identity { auth_token: Some(token.into()), ..registered() }));
+    assert_ne!(with("tok-1").worker.fingerprint(), with("tok-2").worker.fingerprint());
+
+    let made = |payload: Vec<u8>| {
+        let mut rig = running("j-1");
+        rig.run_ends(Ok(Output::Bytes { ext: "webp".into(), payload: payload.into() }));
+        rig
+    };
+    assert_ne!(made(vec![1, 2, 3]).worker.fingerprint(), made(vec![1, 2, 4]).worker.fingerprint());
+
+    // A batch goes out once what was sent before it has left, or none.
+    let waiting = |lines: usize| {
+        let mut rig = running("j-1");
+        rig.frame(&image("j-2"));
+        for _ in 0..lines {
+            let message = "a line".into();
+            let line = LogLine { level: LogLevel::Info, category: "test".into(), message, job_id: None };
+            rig.input(Input::Log(line));
+        }
+        rig
+    };
+    assert_ne!(waiting(0).worker.fingerprint(), waiting(1).worker.fingerprint());
 }
 
 #[test]
