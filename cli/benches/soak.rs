@@ -207,7 +207,11 @@ impl std::fmt::Display for Sample {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { at, resident, descriptors, threads } = self;
         let mib = *resident as f64 / f64::from(1 << 20);
-        write!(f, "{:>5} s: {mib:.1} MiB resident, {descriptors} descriptors, {threads} threads", at.as_secs())
+        write!(
+            f,
+            "{:>5} s: {mib:.1} MiB resident, {descriptors} descriptors, {threads} threads",
+            at.as_secs()
+        )
     }
 }
 

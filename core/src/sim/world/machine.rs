@@ -66,7 +66,7 @@ impl Machine {
     }
 
     fn mono(&self, now: u64) -> Mono {
-        Mono::from_micros(now - self.lag - self.started)
+        Mono::from_micros(now.saturating_sub(self.lag + self.started))
     }
 
     /// When the first sleeper's time has come, in the world's time.
@@ -253,11 +253,13 @@ pub(super) fn sleep(state: &mut State, machine: usize, span: Duration, is_counte
     if state.machines[machine].asleep_until > state.now {
         return;
     }
-    let until = state.now + micros(span);
-    state.machines[machine].asleep_until = until;
-    state.at(until, move |state| {
-        if !is_counted {
-            state.machines[machine].lag += micros(span);
-        }
-    });
+    let sleeper = &mut state.machines[machine];
+    sleeper.asleep_until = state.now + micros(span);
+    if !is_counted {
+        // Nobody looks at that clock meanwhile.
+        sleeper.lag += micros(span);
+    }
+    let until = sleeper.asleep_until;
+    // Something to wake it with, also when nothing on it sleeps.
+    state.at(until, |_| {});
 }

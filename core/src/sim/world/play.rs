@@ -16,7 +16,7 @@ use crate::{studio::Input, worker::Exit};
 /// attempts, and each may hang for a run's limit.
 const PATIENCE: Duration = Duration::from_secs(6 * 3_600);
 /// Turns of a process without time passing; more is a busy loop.
-const MAX_TURNS: u32 = 100_000;
+const MAX_TURNS: u32 = 5_000;
 
 /// Plays a scenario and says what happened. `trace` tells it step by step on stderr.
 ///
