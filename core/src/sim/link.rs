@@ -47,6 +47,11 @@ pub(crate) struct Link {
     upgrades: BTreeMap<CallId, ConnId>,
     /// What follows the heads of uploads that the studio judges.
     bodies: BTreeMap<CallId, studio::Upload>,
+    /// The jobs that uploads are for.
+    uploads: BTreeMap<RequestId, JobId>,
+    /// Jobs whose upload was answered, and the worker never heard it. If nothing but trouble follows, it says at last that
+    /// the job failed, as section 6 has it, and can't know that the studio has the result.
+    unheard: BTreeSet<JobId>,
     /// Sessions whose worker's side is open.
     open: BTreeSet<ConnId>,
     /// Sessions on which nothing arrives any more, that way.
@@ -85,6 +90,8 @@ impl Link {
             waiting: BTreeMap::new(),
             upgrades: BTreeMap::new(),
             bodies: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            unheard: BTreeSet::new(),
             open: BTreeSet::new(),
             silent: BTreeSet::new(),
             sent: BTreeMap::new(),
@@ -129,7 +136,13 @@ impl Link {
     /// # Panics
     /// When it doesn't.
     pub(crate) fn check(&self) {
-        assert_eq!(self.studio.violations().collect::<Vec<_>>(), Vec::<&studio::Violation>::new());
+        let excused: Vec<_> = self
+            .unheard
+            .iter()
+            .map(|job| format!("`fail` for the job {:?}, which this worker does not hold", job.as_str()))
+            .collect();
+        let violations = self.studio.violations().filter(|violation| !excused.contains(&violation.what));
+        assert_eq!(violations.collect::<Vec<_>>(), Vec::<&studio::Violation>::new());
         assert_eq!(self.studio.counters().impossible, 0);
         assert_eq!(self.worker.counters().impossible, 0);
         for job in self.studio.jobs() {

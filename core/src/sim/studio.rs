@@ -4,7 +4,6 @@ use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
-    sync::Arc,
     vec,
     vec::Vec,
 };
@@ -77,8 +76,8 @@ struct Game {
     asked: BTreeSet<CallId>,
     /// The newest answers, by request.
     answers: BTreeMap<CallId, Answer>,
-    /// What a server has in its storage.
-    stored: BTreeMap<(&'static str, String), String>,
+    /// What a server has in its storage, as it reads back.
+    stored: BTreeMap<(&'static str, String), Record>,
     over: BTreeSet<JobId>,
 }
 
@@ -178,7 +177,8 @@ impl Game {
 
     fn save(&mut self, record: &Record) {
         let text = serde_json::to_string(record).unwrap_or_default();
-        assert_eq!(serde_json::from_str::<Record>(&text).ok().as_ref(), Some(record), "reads back");
+        let Ok(read) = serde_json::from_str::<Record>(&text) else { panic!("can't be read back: {text}") };
+        assert_eq!(read, *record, "reads back as something else");
         self.forbid(&text);
         let (kind, id) = record.key();
         if let Record::Job(job) = record {
@@ -190,11 +190,11 @@ impl Game {
                 self.over.insert(job.id.clone());
             }
         }
-        self.stored.insert((kind, id.into()), text);
+        self.stored.insert((kind, id.into()), read);
     }
 
-    fn stored_job(&self, id: &JobId) -> Option<Arc<JobRecord>> {
-        match serde_json::from_str(self.stored.get(&("job", id.to_string()))?).ok()? {
+    fn stored_job(&self, id: &JobId) -> Option<&JobRecord> {
+        match self.stored.get(&("job", id.to_string()))? {
             Record::Job(job) => Some(job),
             _ => None,
         }
@@ -386,7 +386,7 @@ impl Game {
     fn restart(&mut self) {
         let before: BTreeMap<_, _> = self.studio.jobs().map(|job| (job.id.clone(), job.place)).collect();
         let workers: Vec<_> = self.studio.workers().map(|worker| worker.id.clone()).collect();
-        let records = self.stored.values().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        let records = self.stored.values().cloned().collect();
         let seed = u8::try_from(self.id() % 251).unwrap_or(0) + 4;
         self.studio = Studio::restore(options(), [seed; 32], self.now, records);
         self.open.clear();
@@ -429,7 +429,7 @@ impl Game {
         let pending = studio.registrations().filter(|record| record.standing == Standing::Pending).count();
         assert!(pending <= max_pending, "{pending} registrations wait");
         for job in studio.jobs() {
-            assert_eq!(self.stored_job(&job.id).as_deref(), Some(job), "what is known is what was stored");
+            assert_eq!(self.stored_job(&job.id), Some(job), "what is known is what was stored");
         }
     }
 }

@@ -144,6 +144,7 @@ impl Link {
                 let path = url.strip_prefix(BASE).and_then(|path| path.strip_prefix("/workers/"));
                 let (worker_id, rest) = path.and_then(|path| path.split_once("/jobs/")).unwrap_or_default();
                 let job_id = JobId::from(decoded(rest.strip_suffix("/complete")));
+                self.uploads.insert(request, job_id.clone());
                 let (worker_id, bearer) = (worker_id.to_owned(), Some(bearer));
                 self.tell_studio(studio::Input::UploadBegins { call, worker_id, job_id, bearer });
             }

@@ -138,6 +138,9 @@ impl Link {
             Trip::UploadBody { request: of, call, .. } if *of == request => Some(*call),
             _ => None,
         });
+        if self.trips.iter().any(|trip| matches!(trip, Trip::Answer { request: of, .. } if *of == request)) {
+            self.unheard.extend(self.uploads.get(&request).cloned());
+        }
         self.trips.retain(|trip| trip.lane() != Lane::Http(request));
         if let Some(call) = body {
             self.tell_studio(studio::Input::UploadBreaks { call });
@@ -161,6 +164,7 @@ impl Link {
         self.trips.clear();
         self.waiting.clear();
         self.upgrades.clear();
+        self.uploads.clear();
         self.silent.clear();
         self.sent.clear();
         self.stores.clear();
@@ -188,7 +192,7 @@ impl Link {
         });
         let requests: BTreeSet<_> = under_way.collect();
         for request in requests {
-            self.trips.retain(|trip| trip.lane() != Lane::Http(request));
+            self.give_up(request);
             self.tell_worker(Input::Answered {
                 request,
                 outcome: Err(HttpFailure("connection reset".into())),
