@@ -25,8 +25,9 @@
 //! on its way arrives, the engine makes what it was asked for and then time passes, must come to where every job is
 //! over ([`Fairness::holds`]). That future is one path, since fair moves are taken in one order. It is followed
 //! until it reaches its end, a state whose future is known, or a state that it was in before: then it would go on
-//! for ever, and is reported. Faults are bounded by the budget, and any finite run of them leads to a reachable
-//! state, so with finitely many faults every accepted job ends. A job is over when the studio has its result, has
+//! for ever, and is reported. So whatever happened within the budget, in whatever order, a job ends once faults are over
+//! and what is on its way is taken in that order. (That no other order keeps a job open for ever, although each state
+//! on the way has such an end before it, is not shown.) A job is over when the studio has its result, has
 //! failed it or took it back, and the worker has recorded its end or merely holds a result that will expire within 15
 //! minutes.
 //!
