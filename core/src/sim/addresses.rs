@@ -44,8 +44,8 @@ pub fn addresses(data: &[u8]) {
         }
     }
     for id in [&worker, &job] {
-        let bare = Url::parse(&format!("http://h/a/{}/b", address::segment(id)));
-        let carried = bare.is_ok_and(|url| segments(&url) == ["a", id, "b"]);
+        let alone = Url::parse(&format!("http://h/a/{}/b", address::segment(id)));
+        let carried = alone.is_ok_and(|url| segments(&url) == ["a", id, "b"]);
         assert_eq!(carried && !id.is_empty(), address::is_segment(id), "{id:?}");
     }
 }

@@ -70,7 +70,7 @@ fn check_readable(claim: &Claim, model: &Model, value: &Value) {
     for (name, wanted) in &model.fields {
         assert_eq!(written.get(name), Some(wanted), "`{name}`");
     }
-    assert_eq!(written.get("modelSource"), model.model_source.as_ref());
+    assert_eq!(written.get("modelSource"), model.source.as_ref());
     for form in [TaskForm::Camel, TaskForm::Snake] {
         let written = claim.to_json(form);
         let again = offered(&written.to_string());
@@ -91,7 +91,7 @@ fn check_readable(claim: &Claim, model: &Model, value: &Value) {
         match preview.strip_suffix('…').filter(|_| text != preview) {
             None => assert_eq!(preview, text),
             Some(start) => {
-                assert_eq!((start.chars().count(), text.starts_with(start)), (PROMPT_PREVIEW_CHARS, true))
+                assert_eq!((start.chars().count(), text.starts_with(start)), (PROMPT_PREVIEW_CHARS, true));
             }
         }
     }

@@ -44,7 +44,7 @@ pub fn feed(data: &[u8]) {
         check(newest, &entries, &version, prereleases);
     }
     let better = |release: &&Release| {
-        let candidate = prereleases || !(release.prerelease || !release.version.pre.is_empty());
+        let candidate = prereleases || !release.prerelease && release.version.pre.is_empty();
         candidate && release.version.cmp_precedence(newest.map_or(&version, |newest| &newest.version)).is_gt()
     };
     assert_eq!(feed.releases().iter().find(better), None, "{newest:?} is not the newest");

@@ -270,7 +270,7 @@ impl Game {
     /// The studio answers the exchange under way.
     fn answer(&mut self, told: &mut Told<'_>) {
         let Some((request, poll)) = self.flight.take() else { return };
-        let answer = HttpAnswer { body: self.body(told), ..self.head(told) };
+        let answer = HttpAnswer { body: self.body(told), ..Self::head(told) };
         let said =
             answer.retry_after.as_deref().and_then(|wait| retry_after::parse(wait, answer.date.as_deref()));
         match (poll, answer.status) {
@@ -281,10 +281,8 @@ impl Game {
                 Some(Decision::Rejected { .. }) => self.licensed.extend([Key::WorkerId, Key::AuthToken]),
                 Some(Decision::Approved { .. }) | None => {}
             },
-            (false, 200..=299) => {
-                if RegisterAnswer::parse(&answer.body).is_ok() {
-                    self.not_before = self.now.mono + FIRST_POLL;
-                }
+            (false, 200..=299) if RegisterAnswer::parse(&answer.body).is_ok() => {
+                self.not_before = self.now.mono + FIRST_POLL;
             }
             _ => {}
         }
@@ -294,7 +292,7 @@ impl Game {
         self.input(Input::Answered { request, outcome: Ok(answer) });
     }
 
-    fn head(&self, told: &mut Told<'_>) -> HttpAnswer {
+    fn head(told: &mut Told<'_>) -> HttpAnswer {
         let status =
             told.one_of(&[200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 410, 429, 500, 502, 503, 599]);
         let (mut retry_after, mut date) = (None, None);
@@ -347,7 +345,7 @@ impl Game {
                     let body = br#"{"error":"worker not found"}"#.to_vec();
                     HttpAnswer { status: 404, body, ..HttpAnswer::default() }
                 }
-                _ => self.head(told),
+                _ => Self::head(told),
             };
             if let (429 | 503, Some(wait)) = (answer.status, &answer.retry_after) {
                 let wait = retry_after::parse(wait, answer.date.as_deref()).unwrap_or_default();

@@ -18,8 +18,8 @@ use crate::{
 /// # Panics
 /// When it is not so: that is the finding.
 pub fn retry_after(data: &[u8]) {
-    let [header, date] = told::texts(data);
-    let wait = retry_after::parse(&header, Some(&date));
+    let [header, dated] = told::texts(data);
+    let wait = retry_after::parse(&header, Some(&dated));
     let alone = retry_after::parse(&header, None);
     assert!(wait.is_none_or(|wait| wait <= MAX_RETRY_AFTER), "{wait:?} is beyond the bound");
     let text = header.trim();
@@ -32,8 +32,8 @@ pub fn retry_after(data: &[u8]) {
     }
     assert_eq!(alone, None, "{text:?} was measured against nothing");
     check_date(&header);
-    check_date(&date);
-    if let (Some(until), Some(from)) = (Wall::parse_http_date(&header), Wall::parse_http_date(&date)) {
+    check_date(&dated);
+    if let (Some(until), Some(from)) = (Wall::parse_http_date(&header), Wall::parse_http_date(&dated)) {
         assert_eq!(wait, Some(until.since(from).min(MAX_RETRY_AFTER)));
     } else {
         assert_eq!(wait, None);

@@ -286,7 +286,6 @@ impl Game {
             }
             15 => self.input(Input::Closed { conn }),
             16 | 17 => self.upload(&member, job, how),
-            18 => self.pass(how),
             19 => drop(self.call(|call| Input::CancelJob { call, job_id: job })),
             20 => self.apply(told, whom, how),
             21 => {

@@ -77,10 +77,12 @@ fn the_corpus_replays() {
 #[test]
 fn random_bytes_keep_every_promise() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    for round in 0..3_000 {
-        let mut data = vec![0; 40 + round % 400];
-        rng.fill_bytes(&mut data);
-        for (_, body) in BODIES {
+    for (target, body) in BODIES {
+        // Two whole machines take their time.
+        let rounds = if *target == "pair" { 150 } else { 1_000 };
+        for round in 0..rounds {
+            let mut data = vec![0; 40 + round % 400];
+            rng.fill_bytes(&mut data);
             body(&data);
         }
     }

@@ -151,7 +151,7 @@ pub(super) struct Model {
     /// The claim's fields, as they are written, but the source.
     pub(super) fields: Map<String, Value>,
     /// Where the model comes from, as it is written.
-    pub(super) model_source: Option<Value>,
+    pub(super) source: Option<Value>,
 }
 
 impl Model {
@@ -172,7 +172,7 @@ impl Model {
         match claim.get("modelSource").filter(|source| !source.is_null()) {
             None => {}
             Some(source) => match object(source, SOURCE) {
-                Some(source) => model.model_source = Some(source),
+                Some(source) => model.source = Some(source),
                 None => drop(model.wrong.insert("modelSource".into())),
             },
         }
