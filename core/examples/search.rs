@@ -5,7 +5,7 @@
 //! cargo run --release -p studio-worker-core --features sim --example search -- whole
 //! ```
 //!
-//! With minutes, it explores two jobs with every kind of fault at once, breadth first, as far as it comes. `whole`
+//! Some GB of memory are needed. With minutes, it explores two jobs with every kind of fault at once, breadth first, as far as it comes. `whole`
 //! explores larger cases than the test run does, each to its end. Prints how many states were checked and how deep
 //! they lie, or the path to a broken promise (then it exits 1).
 
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     let mut kept = true;
     for case in cases {
         let report = model::explore(&plans::plan(case), time);
-        println!("{report} with {:?}", plans::plan(case));
+        println!("{}: {report}", plans::name(&case));
         let missed = plans::sights(case.1).into_iter().filter(|sight| !report.sights.contains(sight));
         missed.for_each(|sight| println!("  not seen: {sight}"));
         for (name, path) in &report.broken {

@@ -7,7 +7,7 @@ mod plans;
 mod teeth;
 
 use model::explore;
-use plans::{SMALL, plan, sights};
+use plans::{SMALL, name, plan, sights};
 
 /// Explores every `n`-th of the small cases to its end: nothing may be broken.
 fn explore_every(n: usize, from: usize) {
@@ -21,7 +21,7 @@ fn explore_every(n: usize, from: usize) {
         let missed: Vec<_> =
             sights(plan.budget).into_iter().filter(|sight| !report.sights.contains(sight)).collect();
         assert!(missed.is_empty(), "{missed:?} never, with {plan:?}");
-        println!("{report} with {plan:?}");
+        println!("{}: {report}", name(case));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,8 @@ struct Search {
     fairness: Fairness,
     /// When to stop.
     until: Option<Instant>,
+    /// Whether the exploration is over.
+    ended: AtomicBool,
     /// States in which both properties were checked.
     checked: AtomicUsize,
 }
@@ -80,7 +82,8 @@ impl Model for Search {
     }
 
     fn actions(&self, state: &System, actions: &mut Vec<Move>) {
-        if !self.is_over() {
+        // Behind the end of the time only paths are followed again.
+        if self.ended.load(Ordering::Relaxed) || !self.is_over() {
             actions.extend(state.moves());
         }
     }
@@ -129,9 +132,12 @@ pub(crate) fn explore(plan: &Plan, time: Option<Duration>) -> Report {
         plan: plan.clone(),
         fairness: Fairness::default(),
         until: time.map(|time| began + time),
+        ended: AtomicBool::new(false),
         checked: AtomicUsize::new(0),
     };
     let checker = search.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let (took, whole) = (began.elapsed(), !checker.model().is_over());
+    checker.model().ended.store(true, Ordering::Relaxed);
     let discoveries = checker.discoveries();
     let broken = [SAFETY, LIVENESS].into_iter().filter_map(|name| Some((name, discoveries.get(name)?)));
     let broken: Vec<_> = broken.map(|(name, path)| (name, tell(plan, path.clone().into_actions()))).collect();
@@ -140,8 +146,8 @@ pub(crate) fn explore(plan: &Plan, time: Option<Duration>) -> Report {
         states: checker.model().checked.load(Ordering::Relaxed),
         moves: checker.state_count(),
         depth: checker.max_depth().saturating_sub(1),
-        took: began.elapsed(),
-        whole: broken.is_empty() && !checker.model().is_over(),
+        took,
+        whole: whole && broken.is_empty(),
         sights: sights.into_iter().filter(|name| discoveries.contains_key(name)).collect(),
         broken,
     }

@@ -70,6 +70,28 @@ pub(crate) const LARGE: &[Case] = &[
     (BOTH, Budget { cancels: 1, ..DROP }),
 ];
 
+/// A case in words.
+pub(crate) fn name((jobs, budget): &Case) -> String {
+    let Budget { drops, half_open, breaks, refusals, echoes, failures, slow, .. } = *budget;
+    let Budget { worker_restarts, studio_restarts, commands, cancels, .. } = *budget;
+    let counts = [
+        ("drops", drops),
+        ("half-open", half_open),
+        ("broken uploads", breaks),
+        ("refused uploads", refusals),
+        ("echoes", echoes),
+        ("engine failures", failures),
+        ("slow", slow),
+        ("worker restarts", worker_restarts),
+        ("studio restarts", studio_restarts),
+        ("commands", commands),
+        ("cancelled jobs", cancels),
+    ];
+    let counts =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!(", {name} {count}"));
+    format!("{jobs:?}{}", counts.collect::<String>())
+}
+
 /// A plan without a planted bug.
 pub(crate) fn plan((jobs, budget): Case) -> Plan {
     Plan { jobs: jobs.to_vec(), budget, sabotage: None }
