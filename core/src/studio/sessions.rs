@@ -21,8 +21,9 @@ use crate::{
 
 /// Entries of a log batch that are kept (section 3); the rest is dropped.
 pub const MAX_LOG_ENTRIES: usize = 200;
-/// Results per session whose accept may still come.
-const MAX_EARLY: usize = 4;
+/// Results per session whose accept may still come. Uploads have connections of their own: where frames are slow, quick jobs
+/// can be over one after another before the first accept arrives, for as long as a heartbeat may take.
+const MAX_EARLY: usize = 256;
 
 /// A connection, from its upgrade to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

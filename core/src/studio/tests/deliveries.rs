@@ -115,6 +115,20 @@ fn the_upload_of_a_cancelled_job_is_taken_and_dropped() {
 }
 
 #[test]
+fn many_accepts_may_be_overtaken_while_frames_are_slow() {
+    let mut rig = Rig::new();
+    let (member, conn) = rig.worker("i", &old());
+    let jobs: Vec<_> = (0..30).map(|_| rig.queue(image("flux"))).collect();
+    for job in &jobs {
+        let (call, _) = rig.upload_begins(&member, job);
+        assert_eq!(rig.upload_ends(call, "f").status(), 200);
+    }
+    jobs.iter().for_each(|job| rig.about(conn, "accept", job));
+    assert_eq!(rig.studio.counters().violations, 0);
+    assert!(rig.studio.session(&member.id).is_some());
+}
+
+#[test]
 fn a_result_in_the_other_form_is_a_result() {
     let mut rig = Rig::new();
     let (member, conn) = rig.worker("i", &old());
