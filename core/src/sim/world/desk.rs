@@ -109,7 +109,9 @@ impl State {
         if let Some(violation) = studio.violations().next() {
             panic!("a worker broke the protocol: {violation:?}");
         }
-        actions.into_iter().for_each(|action| self.carry_out(action));
+        for action in actions {
+            self.carry_out(action);
+        }
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -196,8 +198,11 @@ impl State {
         let id = JobId::from(format!("job {}/%", self.desk.queued));
         let job =
             NewJob { id: Some(id.clone()), vram_gb_estimate: 4.into(), ..NewJob::new("synthetic", task) };
-        self.ledger.wanted(prompt, id, is_json);
-        self.ask(|call| Input::QueueJob { call, job: Box::new(job) });
+        self.ledger.wanted(prompt, id.clone(), is_json);
+        if !matches!(self.ask(|call| Input::QueueJob { call, job: Box::new(job) }), Some(Answer::Job(_))) {
+            // The queue is full: nothing was promised.
+            self.ledger.refused(&id);
+        }
     }
 
     pub(super) fn cancel_a_job(&mut self) {

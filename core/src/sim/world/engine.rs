@@ -20,7 +20,7 @@ pub(super) struct SimEngine {
 }
 
 impl Engine for SimEngine {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "synthetic"
     }
 

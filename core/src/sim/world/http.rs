@@ -117,8 +117,12 @@ impl State {
 
     /// A result's bytes.
     pub(super) fn upload(&mut self, machine: usize, upload: Upload, progress: Progress, promise: Outcome) {
-        let wrong = self.goes_wrong_how(true);
+        let mut wrong = self.goes_wrong_how(true);
         let job = segment_of(&upload.url, "/jobs/", "/complete");
+        if matches!(wrong, Some(Wrong::AnswersFor(_))) && self.ledger.is_over(&job) {
+            // As below: a refusal of what was taken would make a worker say that the job failed.
+            wrong = Some(Wrong::AnswersFor(503));
+        }
         self.say(format_args!("box {machine}: upload of {job} {wrong:?}"));
         if let Some(Wrong::AnswersFor(status) | Wrong::AnswersAfter(status)) = wrong {
             self.ledger.answered_for(&job, status);

@@ -49,8 +49,19 @@ impl Ledger {
         self.wishes.insert(prompt, wish);
     }
 
+    pub(super) fn refused(&mut self, id: &JobId) {
+        if let Some(prompt) = self.by_id.remove(id) {
+            self.open.remove(&prompt);
+            self.wishes.remove(&prompt);
+        }
+    }
+
     fn of(&mut self, id: &JobId) -> Option<&mut Wish> {
         self.wishes.get_mut(self.by_id.get(id)?)
+    }
+
+    pub(super) fn is_over(&self, job: &str) -> bool {
+        self.by_id.get(&job.into()).is_none_or(|prompt| !self.open.contains(prompt))
     }
 
     pub(super) fn unwanted(&mut self, id: &JobId) {

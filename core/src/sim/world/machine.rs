@@ -77,11 +77,14 @@ impl Machine {
 
     pub(super) fn wake_sleepers(&mut self, now: u64) {
         let mono = self.mono(now);
-        for (at, waker) in self.sleepers.values() {
-            if *at <= mono {
+        // Once: a timer fires, and whether anybody still looks at it is not its business.
+        self.sleepers.retain(|_, (at, waker)| {
+            let sleeps = *at > mono;
+            if !sleeps {
                 waker.wake_by_ref();
             }
-        }
+            sleeps
+        });
     }
 }
 

@@ -112,7 +112,9 @@ mod tests {
             Frame::Text(String::new()),
         ];
         let mut bytes = VecDeque::new();
-        frames.iter().for_each(|frame| frame.write(&mut bytes));
+        for frame in &frames {
+            frame.write(&mut bytes);
+        }
         let (mut came, mut read) = (VecDeque::new(), Vec::new());
         for byte in bytes {
             came.push_back(byte);

@@ -17,6 +17,8 @@ use crate::{studio::Input, worker::Exit};
 const PATIENCE: Duration = Duration::from_secs(6 * 3_600);
 /// Turns of a process without time passing; more is a busy loop.
 const MAX_TURNS: u32 = 5_000;
+/// Things that happen at one moment; more is a loop of the world's own.
+const MAX_STILL: u32 = 100_000;
 
 /// Plays a scenario and says what happened. `trace` tells it step by step on stderr.
 ///
@@ -36,8 +38,8 @@ pub fn simulate(scenario: &Scenario, trace: bool) -> Report {
     play.clear_up();
     let end = play.state().now + micros(PATIENCE);
     play.run_until(end, |state| state.ledger.open.is_empty());
-    let open = play.state().ledger.open.clone();
-    assert!(open.is_empty(), "jobs that never ended: {open:?}");
+    let open: Vec<_> = play.state().ledger.open.iter().take(8).cloned().collect();
+    assert!(open.is_empty(), "jobs that never ended: {open:?} ...");
     play.go_home()
 }
 
@@ -88,9 +90,12 @@ impl Play {
 
     /// Lets time pass until then, or until `done`.
     fn run_until(&mut self, end: u64, done: impl Fn(&State) -> bool) {
+        let mut since = (0, 0);
         loop {
             self.turn();
             let mut state = self.state();
+            since = if since.0 == state.now { (since.0, since.1 + 1) } else { (state.now, 0) };
+            assert!(since.1 < MAX_STILL, "things happen on and on without time passing");
             if let Some(breach) = &state.ledger.breach {
                 panic!("{breach}");
             }
@@ -153,8 +158,7 @@ impl Play {
         let files = &state.machines[machine].files;
         assert!(files.is_empty(), "a process ended and left files: {files:?}");
         let by_order = match exit {
-            Exit::Drained => true,
-            Exit::Stopped => true,
+            Exit::Drained | Exit::Stopped => true,
             Exit::EngineStuck => state.scenario.bad_runs > 0,
             _ => false,
         };
@@ -237,7 +241,7 @@ impl Play {
         let (simulated, ledger) = (Duration::from_micros(state.now), &state.ledger);
         let (runs, completed, failed) = (ledger.runs, ledger.completed, ledger.failed);
         let report = &mut state.report;
-        *report = Report { simulated, runs, completed, failed, ..*report };
+        *report = Report { simulated, completed, failed, runs, ..*report };
         *report
     }
 }

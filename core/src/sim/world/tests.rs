@@ -3,7 +3,7 @@
 use super::*;
 
 /// Seeds that the ordinary test run plays, in four parts that run side by side.
-const SEEDS: u64 = 1_200;
+const SEEDS: u64 = 2_400;
 
 fn play(part: u64) {
     let mut sum = Report::default();
