@@ -31,9 +31,8 @@
 //! failed it or took it back, and the worker has recorded its end or merely holds a result that will expire within 15
 //! minutes.
 //!
-//! Two crossings on the wire are let pass, since section 6 wants what makes them: a worker that is told to stop fails
-//! its job, whose bytes the studio may have got a moment ago; and a second 409 ends a job, with its result, also
-//! where the 409s were only the sign of a session that is gone.
+//! One thing is let pass, since section 6 wants it: a second 409 ends a job, with its result, also where the 409s were
+//! only the sign of a session that is gone.
 //!
 //! # What is left out
 //!
@@ -53,6 +52,7 @@ mod ids;
 mod link;
 mod moves;
 mod sabotage;
+mod sides;
 mod world;
 
 use alloc::{
@@ -136,8 +136,6 @@ pub struct System {
     unflushed: Option<u64>,
     /// Whether the worker is just told that the studio doesn't hold a job whose result it uploads.
     refused: bool,
-    /// Whether the studio is just told what crosses with the delivery of a job.
-    crossing: bool,
     broken: Option<Broken>,
     sealed: Sealed,
 }
@@ -183,7 +181,6 @@ impl System {
             draining: false,
             unflushed: None,
             refused: false,
-            crossing: false,
             broken: None,
             sealed: Sealed::default(),
         };

@@ -18,5 +18,6 @@ mod revoked;
 mod rig;
 mod session;
 mod settings;
+mod taken;
 mod time;
 mod uploads;
