@@ -1,5 +1,6 @@
 //! The loop's own promises, in virtual time. What the worker decides is tested beside the worker.
 
+mod ends;
 mod world;
 
 use std::{
@@ -84,8 +85,15 @@ fn text(frame: &serde_json::Value) -> Received {
 
 /// A worker whose session is open, and what was said until then has left.
 fn serving(world: &World) -> (WorkerHandle, Driven<impl Future<Output = Exit> + use<>>) {
+    serving_with(world, engine(8))
+}
+
+fn serving_with(
+    world: &World,
+    engine: Arc<dyn Engine>,
+) -> (WorkerHandle, Driven<impl Future<Output = Exit> + use<>>) {
     let (handle, driving) =
-        start(world.clone(), options(registered()), engine(8), Arc::new(MemoryStore::new()), [7; 32]);
+        start(world.clone(), options(registered()), engine, Arc::new(MemoryStore::new()), [7; 32]);
     let mut driven = Driven::new(world, driving);
     assert!(driven.pass(secs(1)).is_pending());
     world.says(text(&json!({ "type": "welcome", "workerId": "w-1", "serverTime": "" })));
