@@ -123,10 +123,7 @@ fn a_result_that_is_not_acknowledged_within_30_s_is_sent_on_a_new_session() {
     assert!(since.elapsed() > Duration::from_secs(25));
     drop(session);
     let mut session = scene.studio.session();
-    session.offer("j-1", "llm", "hello");
-    session.expect("accept", "j-1");
-    session.expect("completeJson", "j-1");
-    session.complete_ack("j-1");
+    session.delivers("j-1");
     let ended = scene.drained(&mut session);
     assert_eq!(ended.runs, 1);
     ended.expect_jobs(&[("j-1", true)]);

@@ -115,10 +115,7 @@ impl Scene {
     /// Opens a session, in which a job is delivered, and drains the worker.
     pub fn serves_once(self) {
         let mut session = self.studio.session();
-        session.offer("j-9", "llm", "hello");
-        session.expect("accept", "j-9");
-        session.expect("completeJson", "j-9");
-        session.complete_ack("j-9");
+        session.delivers("j-9");
         let ended = self.drained(&mut session);
         assert!(ended.jobs.contains(&("j-9".into(), true)), "{}", ended.said);
     }

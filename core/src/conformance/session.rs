@@ -191,6 +191,14 @@ impl Session {
         self.socket.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Offers a job whose result is JSON and there at once, and has it delivered.
+    pub fn delivers(&mut self, job: &str) {
+        self.offer(job, "llm", "hello");
+        self.expect("accept", job);
+        self.expect("completeJson", job);
+        self.complete_ack(job);
+    }
+
     /// Acknowledges the result of a job.
     pub fn complete_ack(&mut self, job: &str) {
         self.send(&json!({ "type": "completeAck", "jobId": job }));

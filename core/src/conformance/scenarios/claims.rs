@@ -156,10 +156,7 @@ pub(super) fn a_second_violation_drops_the_result(host: &dyn Host) {
     violate(scene.studio.session(), false);
     violate(scene.studio.session(), false);
     let mut session = scene.studio.session();
-    session.offer("j-1", "llm", "hello");
-    session.expect("accept", "j-1");
-    session.expect("completeJson", "j-1");
-    session.complete_ack("j-1");
+    session.delivers("j-1");
     let ended = scene.drained(&mut session);
     assert_eq!(ended.runs, 2);
     ended.expect_jobs(&[("j-1", false), ("j-1", true)]);
@@ -193,10 +190,7 @@ pub(super) fn of_two_offers_in_one_write_one_is_accepted(host: &dyn Host) {
     scene.worker.let_go();
     session.expect("completeJson", "j-1");
     session.complete_ack("j-1");
-    session.offer("j-2", "llm", "hello");
-    session.expect("accept", "j-2");
-    session.expect("completeJson", "j-2");
-    session.complete_ack("j-2");
+    session.delivers("j-2");
     scene.drained(&mut session).expect_jobs(&[("j-1", true), ("j-2", true)]);
 }
 
@@ -252,10 +246,7 @@ pub(super) fn a_parked_offer_goes_with_its_session(host: &dyn Host) {
     let mut session = scene.studio.session();
     upload.answer(200, "", "");
     scene.heartbeats_go_on(&mut session);
-    session.offer("j-4", "llm", "hello");
-    session.expect("accept", "j-4");
-    session.expect("completeJson", "j-4");
-    session.complete_ack("j-4");
+    session.delivers("j-4");
     scene.drained(&mut session).expect_jobs(&[("j-1", true), ("j-4", true)]);
 }
 

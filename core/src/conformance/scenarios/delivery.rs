@@ -134,10 +134,7 @@ pub(super) fn a_job_whose_result_is_refused_twice_ends(host: &dyn Host) {
     // No `fail` is sent, since the studio holds nothing: the next frame is the answer to another offer. That one must not
     // overtake the refusal, which it would explain.
     scene.has_no_job(&mut session);
-    session.offer("j-2", "llm", "hello");
-    session.expect("accept", "j-2");
-    session.expect("completeJson", "j-2");
-    session.complete_ack("j-2");
+    session.delivers("j-2");
     scene.drained(&mut session).expect_jobs(&[("j-1", false), ("j-2", true)]);
 }
 
@@ -149,10 +146,7 @@ pub(super) fn the_status_of_an_answer_is_enough(host: &dyn Host) {
     upload.body();
     upload.answer_in_part(200);
     // Parked until the upload is over.
-    session.offer("j-2", "llm", "hello");
-    session.expect("accept", "j-2");
-    session.expect("completeJson", "j-2");
-    session.complete_ack("j-2");
+    session.delivers("j-2");
 
     session.send(&offer_of_bytes("j-3", 1_000));
     session.expect("accept", "j-3");
@@ -160,10 +154,7 @@ pub(super) fn the_status_of_an_answer_is_enough(host: &dyn Host) {
     cut.body();
     cut.answer_in_part(201);
     cut.drop_connection();
-    session.offer("j-4", "llm", "hello");
-    session.expect("accept", "j-4");
-    session.expect("completeJson", "j-4");
-    session.complete_ack("j-4");
+    session.delivers("j-4");
     assert!(!scene.studio.has_request(), "it was uploaded again");
 
     session.send(&offer_of_bytes("j-5", 1_000));

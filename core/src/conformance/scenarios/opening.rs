@@ -245,10 +245,7 @@ pub(super) fn a_server_time_far_away_means_nothing(host: &dyn Host) {
         assert_eq!(session.text()["type"], "hello");
         session.send(&json!({ "type": "welcome", "workerId": "w-1", "serverTime": time }));
         session.heartbeat();
-        session.offer("j-1", "llm", "hello");
-        session.expect("accept", "j-1");
-        session.expect("completeJson", "j-1");
-        session.complete_ack("j-1");
+        session.delivers("j-1");
         scene.drained(&mut session).expect_jobs(&[("j-1", true)]);
     }
 }
