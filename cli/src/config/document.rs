@@ -101,7 +101,7 @@ impl Document {
         }
         if !added.is_empty() {
             let at = self.end_of_root();
-            if at > 0 && !text[..at].ends_with('\n') && !text[..at].ends_with('\u{feff}') {
+            if at > first_line_of(text) && !text[..at].ends_with('\n') {
                 added.insert_str(0, newline);
             }
             pieces.push((at..at, added));
@@ -150,8 +150,7 @@ impl Document {
         if !self.root().iter().any(|(_, item)| has_header(item)) {
             return text.len();
         }
-        let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        last_value_end(self.root()).map_or(start, |end| lines_of(text, end..end).end)
+        last_value_end(self.root()).map_or(first_line_of(text), |end| lines_of(text, end..end).end)
     }
 }
 
@@ -203,9 +202,14 @@ fn last_value_end(table: &Table) -> Option<usize> {
         .max()
 }
 
+/// Where the first line begins: a byte order mark, as some editors write it, belongs to the file and not to a line.
+fn first_line_of(text: &str) -> usize {
+    text.strip_prefix('\u{feff}').map_or(0, |rest| text.len() - rest.len())
+}
+
 /// The whole lines that `range` touches, with the end of the last one.
 fn lines_of(text: &str, range: Range<usize>) -> Range<usize> {
-    let start = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
+    let start = text[..range.start].rfind('\n').map_or(first_line_of(text), |at| at + 1);
     let end = text[range.end..].find('\n').map_or(text.len(), |at| range.end + at + 1);
     start..end
 }

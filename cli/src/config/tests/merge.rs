@@ -48,6 +48,7 @@ fn only_what_changes_is_written() {
         ("a = 1\r\n[t]\r\nx = 1\r\n", set("label", "y"), "a = 1\r\nlabel = \"y\"\r\n[t]\r\nx = 1\r\n"),
         ("\u{feff}label = 'x'\n", set("label", "y"), "\u{feff}label = 'y'\n"),
         ("\u{feff}[t]\n", set("label", "y"), "\u{feff}label = \"y\"\n[t]\n"),
+        ("\u{feff}label = 'x'\nx = 1\n", Edit::remove("label"), "\u{feff}x = 1\n"),
     ] {
         let edited = merged(text, std::slice::from_ref(&edit)).unwrap();
         // How a text is quoted is TOML's business.
