@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use toml_edit::{DocumentMut, Item, TableLike, Value};
+use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::{Config, ConfigError, ConfigFile, document::Document, read};
 
@@ -18,22 +18,20 @@ pub fn masked(file: &ConfigFile, config: &Config) -> Result<String, ConfigError>
 /// The same of a configuration's text.
 pub(super) fn masked_text(text: &str, path: &Path, config: &Config) -> Result<String, ConfigError> {
     let document = Document::parse(text).map_err(|syntax| syntax.at(path))?;
+    let plain = Plain(config);
     let mut shown = DocumentMut::new();
     for key in read::KEYS {
         let item = document.get(key).cloned().or_else(|| default(config, key).map(Item::Value));
         if let Some(item) = item {
-            shown.insert(key, plain(item));
+            shown.insert(key, plain.under(key, &item));
         }
     }
-    let unknown: Vec<_> = document.keys().filter(|key| !read::KEYS.contains(key)).collect();
-    for key in unknown {
+    for key in document.keys().filter(|key| !read::KEYS.contains(key)) {
         if let Some(item) = document.get(key) {
-            shown.insert(key, plain(item.clone()));
+            shown.insert(&plain.text(key), plain.under(key, item));
         }
     }
-    mask(shown.as_table_mut());
-    // Also where a person has copied one to another place, such as a label.
-    Ok(config.secrets().fold(shown.to_string(), |text, secret| secret.scrub(text)))
+    Ok(shown.to_string())
 }
 
 /// The default of a key that every published program writes.
@@ -55,25 +53,58 @@ fn default(config: &Config, key: &str) -> Option<Value> {
     })
 }
 
-/// Without the comments and spaces that it has in the file.
-fn plain(mut item: Item) -> Item {
-    if let Item::Value(value) = &mut item {
-        value.decor_mut().clear();
-    }
-    item
-}
+/// Values as they may be seen: without the comments and spaces that they have in the file, every credential masked, also
+/// in tables that this program doesn't know and where a person has copied one to another place, such as a label. Made
+/// piece by piece rather than in the finished text, since a credential may be as short as a letter of a key.
+struct Plain<'a>(&'a Config);
 
-/// Masks every credential, also in tables that this program doesn't know.
-fn mask(table: &mut dyn TableLike) {
-    for (key, item) in table.iter_mut() {
-        if read::is_secret(key.get()) {
-            *item = toml_edit::value(MASK);
-        } else if let Some(table) = item.as_table_like_mut() {
-            mask(table);
-        } else if let Some(tables) = item.as_array_of_tables_mut() {
-            tables.iter_mut().for_each(|table| mask(table));
-        } else if let Some(array) = item.as_array_mut() {
-            array.iter_mut().filter_map(Value::as_inline_table_mut).for_each(|table| mask(table));
+impl Plain<'_> {
+    fn text(&self, text: &str) -> String {
+        self.0.secrets().fold(text.to_owned(), |text, secret| secret.scrub(text))
+    }
+
+    /// What stands under `key`.
+    fn under(&self, key: &str, item: &Item) -> Item {
+        if read::is_secret(key) { toml_edit::value(MASK) } else { self.item(item) }
+    }
+
+    fn item(&self, item: &Item) -> Item {
+        match item {
+            Item::None => Item::None,
+            Item::Value(value) => Item::Value(self.value(value)),
+            Item::Table(table) => Item::Table(self.table(table)),
+            Item::ArrayOfTables(tables) => {
+                Item::ArrayOfTables(tables.iter().map(|table| self.table(table)).collect())
+            }
+        }
+    }
+
+    fn table(&self, table: &Table) -> Table {
+        let mut plain = Table::new();
+        plain.set_implicit(table.is_implicit());
+        plain.set_dotted(table.is_dotted());
+        for (key, item) in table {
+            plain.insert(&self.text(key), self.under(key, item));
+        }
+        plain
+    }
+
+    fn value(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => self.text(text.value()).into(),
+            Value::Array(array) => array.iter().map(|value| self.value(value)).collect(),
+            Value::InlineTable(table) => table
+                .iter()
+                .map(|(key, value)| {
+                    let value = if read::is_secret(key) { MASK.into() } else { self.value(value) };
+                    (self.text(key), value)
+                })
+                .collect(),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {
+                let mut plain = value.clone();
+                plain.decor_mut().clear();
+                plain
+            }
         }
     }
 }
