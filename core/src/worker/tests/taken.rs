@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{jobs::*, rig::*};
+use super::rig::*;
 
 /// The studio offers the job again while its upload still moves, and has the bytes before the offer arrives.
 #[test]
