@@ -13,6 +13,7 @@
 //! | [`engine`] | what runs a job: the contract, recipes, and the synthetic engine |
 //! | [`update`] | from a release feed to a decision |
 //! | `drive` (feature) | the one loop that drives a [`worker::Worker`] on any runtime |
+//! | `transport` (features `transport`, `http`) | what runtimes on sockets, threads and files have in common |
 //! | `conformance` (feature) | what every runtime must do, and the test server that shows it |
 //! | `sim` (feature) | the oracle of what must never happen, and the bodies of the fuzz targets |
 //!
@@ -33,6 +34,8 @@ pub mod http;
 pub mod sim;
 pub mod studio;
 pub mod time;
+#[cfg(feature = "transport")]
+pub mod transport;
 pub mod update;
 pub mod wire;
 pub mod worker;

@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Display,
-    io, iter,
+    io,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -14,44 +14,47 @@ use std::{
 
 use async_std::{future::timeout, io::BufReader};
 use async_trait::async_trait;
-use futures::AsyncReadExt as _;
+use futures::{AsyncReadExt as _, TryStreamExt as _};
 use http_client::{Body, Error, HttpClient, Request, Response};
 use isahc::{
     AsyncBody,
     config::{Configurable as _, RedirectPolicy},
     http,
     net::Dialer,
+    tls::{TlsConfig, TrustStore},
 };
 use studio_worker_core::{
     drive::Progress,
     http::{HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
+    transport::{BODY_BOUND, Platform as _, Tls, UploadBody, is_header_text, with_causes},
     wire::Secret,
     worker::Upload,
 };
 use surf::{RequestBuilder, StatusCode, Url, http::Method as Verb};
 
-use crate::{body, net, threads::Threads, upgrade::is_header_text};
+use crate::platform::World;
 
 /// TCP and TLS together, as for a session (section 1).
 const CONNECT_BOUND: Duration = Duration::from_secs(15);
-/// How long the body of the answer to an upload may take: the status is known, and the worker waits.
-const BODY_BOUND: Duration = Duration::from_secs(2);
 
 /// Exchanges HTTP requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Http(surf::Client);
+pub(crate) struct Http {
+    client: surf::Client,
+    world: World,
+}
 
 impl Http {
-    pub(crate) fn new() -> Self {
-        Self(surf::Client::with_http_client(Isahc::default()))
+    pub(crate) fn new(world: World, tls: Tls) -> Self {
+        let isahc = Isahc { tls, world: world.clone(), client: OnceLock::new() };
+        Self { client: surf::Client::with_http_client(isahc), world }
     }
 
     /// Exchanges a request, within its bounds.
     pub(crate) async fn exchange(
-        &self,
+        self,
         request: HttpRequest,
         user_agent: Arc<str>,
-        threads: Threads,
     ) -> Result<HttpAnswer, HttpFailure> {
         let (limit, bound) = (request.answer_limit, request.timeout);
         let exchange = async {
@@ -59,7 +62,7 @@ impl Http {
                 return self.send(small(request, &user_agent)?, limit).await;
             }
             let mut outcome = Err(failure("the host has no address"));
-            for address in admitted(&request, &threads).await? {
+            for address in admitted(&request, &self.world).await? {
                 let mut pinned = small(request.clone(), &user_agent)?;
                 pinned.set_ext(Dialer::ip_socket(address));
                 outcome = self.send(pinned, limit).await;
@@ -77,22 +80,20 @@ impl Http {
 
     /// Delivers a result.
     pub(crate) async fn upload(
-        &self,
+        self,
         upload: Upload,
         user_agent: Arc<str>,
         progress: Progress,
-        threads: Threads,
     ) -> Result<HttpAnswer, HttpFailure> {
         let Upload { url, bearer, envelope, payload } = upload;
         let builder = build(Verb::Post, &url, Some(bearer.reveal()), &user_agent)?;
         let length = usize::try_from(envelope.length(payload.len()))
             .map_err(|_| failure("the result is larger than this machine can address"))?;
         let content_type = envelope.content_type.clone();
-        let pages = threads.clone();
-        let body = threads
-            .run(move || body::Body::open(envelope, payload, progress, pages))
+        let body = UploadBody::open(self.world.clone(), envelope, payload, progress)
             .await
-            .map_err(|error| failure(format_args!("the result can't be read: {error}")))?;
+            .map_err(|error| failure(format_args!("the result can't be read: {error}")))?
+            .into_async_read();
         let builder =
             builder.body(Body::from_reader(body, Some(length))).header("Content-Type", content_type);
         let (mut answer, body) = self.head(builder.build()).await?;
@@ -113,7 +114,7 @@ impl Http {
 
     /// Sends a request; the answer without its body, and that.
     async fn head(&self, request: surf::Request) -> Result<(HttpAnswer, Body), HttpFailure> {
-        let mut response = self.0.send(request).await.map_err(failure)?;
+        let mut response = self.client.send(request).await.map_err(failure)?;
         let header = |name: &str| response.header(name).map(|values| values.last().as_str().to_owned());
         let answer = HttpAnswer {
             status: response.status().into(),
@@ -167,18 +168,14 @@ fn build(
 }
 
 /// The addresses of a request's host that may be connected to, at least one.
-async fn admitted(request: &HttpRequest, threads: &Threads) -> Result<Vec<SocketAddr>, HttpFailure> {
+async fn admitted(request: &HttpRequest, world: &World) -> Result<Vec<SocketAddr>, HttpFailure> {
     let url = parse(&request.url)?;
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         return Err(failure("the address names no host"));
     };
-    let mut addresses = net::resolve(host, port, threads).await.map_err(failure)?;
-    addresses.retain(|address| request.reach.admits(address.ip()));
-    if addresses.is_empty() {
-        let is_not = if request.reach == Reach::Loopback { "this machine" } else { "on the internet" };
-        return Err(failure(format_args!("{host} is not {is_not}, and no other address is allowed")));
-    }
-    Ok(addresses)
+    // An address in brackets is one of IPv6.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    world.resolve(host, port, request.reach).await.map_err(failure)
 }
 
 fn parse(url: &str) -> Result<Url, HttpFailure> {
@@ -190,20 +187,33 @@ fn failure(why: impl Display) -> HttpFailure {
 }
 
 /// surf's view of isahc. The client is made when it is first needed.
-#[derive(Debug, Default)]
-struct Isahc(OnceLock<Result<isahc::HttpClient, isahc::Error>>);
+#[derive(Debug)]
+struct Isahc {
+    tls: Tls,
+    world: World,
+    client: OnceLock<isahc::HttpClient>,
+}
 
 impl Isahc {
-    fn client(&self) -> Result<&isahc::HttpClient, Error> {
-        let made = self.0.get_or_init(|| {
-            isahc::HttpClient::builder()
-                .connect_timeout(CONNECT_BOUND)
-                .redirect_policy(RedirectPolicy::None)
-                .expect_continue(false)
-                .tcp_nodelay()
-                .build()
-        });
-        made.as_ref().map_err(|error| made_up(error.clone()))
+    async fn client(&self) -> Result<&isahc::HttpClient, Error> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let mut builder = isahc::HttpClient::builder()
+            .connect_timeout(CONNECT_BOUND)
+            .redirect_policy(RedirectPolicy::None)
+            .expect_continue(false)
+            .tcp_nodelay();
+        // What the system trusts, curl finds by itself.
+        if self.tls.has_roots_of_its_own() {
+            let tls = self.tls.clone();
+            let roots = self.world.compute(move || tls.roots()).await.map_err(|error| made_up(&error))?;
+            let store =
+                roots.iter().fold(TrustStore::builder(), |store, root| store.certificate_from_der(root));
+            builder = builder.tls_config(TlsConfig::builder().trust_store(store.build()).build());
+        }
+        let made = builder.build().map_err(|error| made_up(&error))?;
+        Ok(self.client.get_or_init(|| made))
     }
 }
 
@@ -227,8 +237,9 @@ impl HttpClient for Isahc {
         if let Some(dialer) = dialer {
             builder = builder.dial(dialer);
         }
-        let request = builder.body(body).map_err(made_up)?;
-        let (head, body) = self.client()?.send_async(request).await.map_err(made_up)?.into_parts();
+        let request = builder.body(body).map_err(|error| made_up(&error))?;
+        let (head, body) =
+            self.client().await?.send_async(request).await.map_err(|error| made_up(&error))?.into_parts();
         let mut response = Response::new(StatusCode::try_from(head.status.as_u16())?);
         for (name, value) in &head.headers {
             // What isn't text is for nobody here.
@@ -242,12 +253,6 @@ impl HttpClient for Isahc {
 }
 
 /// An error of the transport. surf's errors always have a status; this one is nobody's word, and never read.
-fn made_up(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let first: &(dyn std::error::Error + 'static) = &error;
-    let causes: Vec<_> =
-        iter::successors(Some(first), |error| error.source()).map(ToString::to_string).collect();
-    Error::from_str(StatusCode::InternalServerError, causes.join(": "))
+fn made_up(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::from_str(StatusCode::InternalServerError, with_causes(error))
 }
-
-#[cfg(test)]
-mod tests;

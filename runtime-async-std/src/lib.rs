@@ -46,22 +46,17 @@
 //! seconds later. async-std itself starts a thread for each core when its executor is first used;
 //! [`block_on`] asks it for one only.
 
-mod body;
-mod clock;
-mod files;
 mod http;
-mod net;
+mod platform;
 mod runtime;
-mod socket;
 mod threads;
-mod upgrade;
 
 use std::{future::Future, sync::Arc};
 
 pub use runtime::AsyncStd;
-pub use socket::Socket;
-pub use studio_worker_core::drive::{
-    LOG_TARGET, MemoryStore, Runtime, Store, WorkerHandle, WorkerObservers, record_recent_job,
+pub use studio_worker_core::{
+    drive::{LOG_TARGET, MemoryStore, Runtime, Store, WorkerHandle, WorkerObservers, record_recent_job},
+    transport::CertificateDer,
 };
 use studio_worker_core::{
     engine::Engine,

@@ -2,53 +2,46 @@
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
+use async_std::net::TcpStream;
 use studio_worker_core::{
     drive::{Connect, Progress, Runtime},
     engine::SpilledFile,
     http::{HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
+    transport::{self, CertificateDer, Connection, Folder, Platform as _, Socket, Tls},
     worker::{ConnectFailure, Upload},
 };
 
-use crate::{
-    clock::Clock,
-    files::{self, Folder},
-    http::Http,
-    net::{self, Tls},
-    socket::Socket,
-    threads::Threads,
-    upgrade::{Target, upgrade},
-};
+use crate::{http::Http, platform::World};
 
 /// The world as async-std sees it. Cheap to clone; workers on clones share connections and threads.
 #[derive(Debug, Clone)]
 pub struct AsyncStd {
-    clock: Clock,
-    threads: Threads,
-    tls: Arc<Tls>,
+    world: World,
+    tls: Tls,
     http: Http,
-    folder: Arc<Folder>,
+    folder: Folder,
 }
 
 impl AsyncStd {
-    /// A runtime whose clock starts now. Large results go to the system's folder for temporary files.
+    /// A runtime whose clock starts now. It trusts what the system trusts, and large results go to the system's folder
+    /// for temporary files.
     pub fn new() -> Self {
-        Self::with_folder(Folder::temporary())
+        let (world, tls) = (World::new(), Tls::default());
+        Self { http: Http::new(world.clone(), tls.clone()), world, tls, folder: Folder::temporary() }
     }
 
-    /// The same with another folder for large results. It must exist.
-    pub fn with_results_in(folder: impl Into<PathBuf>) -> Self {
-        Self::with_folder(Folder::at(folder.into()))
+    /// Trusts `roots` beside the system's certificates: a private authority's, say.
+    #[must_use]
+    pub fn with_roots(self, roots: Vec<CertificateDer<'static>>) -> Self {
+        let tls = Tls::trusting(roots);
+        Self { http: Http::new(self.world.clone(), tls.clone()), tls, ..self }
     }
 
-    fn with_folder(folder: Folder) -> Self {
-        Self {
-            clock: Clock::new(),
-            threads: Threads::default(),
-            tls: Arc::default(),
-            http: Http::new(),
-            folder: Arc::new(folder),
-        }
+    /// Keeps large results in another folder. It must exist.
+    #[must_use]
+    pub fn with_results_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self { folder: Folder::at(folder), ..self }
     }
 }
 
@@ -59,30 +52,21 @@ impl Default for AsyncStd {
 }
 
 impl Runtime for AsyncStd {
-    type Socket = Socket;
+    type Socket = Socket<Connection<TcpStream>>;
 
     fn now(&self) -> Now {
-        self.clock.now()
+        self.world.now()
     }
 
     fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + Send + 'static {
-        async_std::task::sleep(at.since(self.clock.mono()))
+        self.world.sleep_until(at)
     }
 
     fn connect(
         &self,
-        connect: Connect,
-    ) -> impl Future<Output = Result<Socket, ConnectFailure>> + Send + 'static {
-        let Self { threads, tls, .. } = self.clone();
-        async move {
-            let target = Target::parse(&connect.url)?;
-            let mut connection =
-                net::connect(&target.host, target.port, target.secure, &tls, &threads).await.map_err(
-                    |error| ConnectFailure::Trouble(format!("no connection to {}: {error}", target.host)),
-                )?;
-            let read = upgrade(&mut connection, &target, &connect).await?;
-            Ok(Socket::new(connection, read).await)
-        }
+        to: Connect,
+    ) -> impl Future<Output = Result<Self::Socket, ConnectFailure>> + Send + 'static {
+        transport::connect(self.world.clone(), self.tls.clone(), to)
     }
 
     fn exchange(
@@ -90,8 +74,7 @@ impl Runtime for AsyncStd {
         request: HttpRequest,
         user_agent: Arc<str>,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
-        let Self { http, threads, .. } = self.clone();
-        async move { http.exchange(request, user_agent, threads).await }
+        self.http.clone().exchange(request, user_agent)
     }
 
     fn upload(
@@ -100,8 +83,7 @@ impl Runtime for AsyncStd {
         user_agent: Arc<str>,
         progress: Progress,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
-        let Self { http, threads, .. } = self.clone();
-        async move { http.upload(upload, user_agent, progress, threads).await }
+        self.http.clone().upload(upload, user_agent, progress)
     }
 
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
@@ -109,21 +91,14 @@ impl Runtime for AsyncStd {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let threads = self.threads.clone();
-        // Started when it is first polled, so that what was decided before it leaves first.
-        async move { threads.run(work).await }
+        self.world.compute(work)
     }
 
-    fn spill(
-        &self,
-        bytes: Arc<Vec<u8>>,
-    ) -> impl Future<Output = Result<SpilledFile, io::Error>> + Send + 'static {
-        let Self { folder, threads, .. } = self.clone();
-        // Kept only here: when nobody waits any more, the file goes with the thread's answer.
-        async move { threads.run(move || folder.write(&bytes)).await?.keep() }
+    fn spill(&self, bytes: Arc<Vec<u8>>) -> impl Future<Output = io::Result<SpilledFile>> + Send + 'static {
+        self.folder.spill(&self.world, bytes)
     }
 
     fn discard(&self, file: SpilledFile) -> impl Future<Output = ()> + Send + 'static {
-        self.threads.run(move || files::delete(&file.path))
+        Folder::discard(&self.world, file)
     }
 }

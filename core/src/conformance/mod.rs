@@ -17,22 +17,34 @@
     reason = "a test server: real threads and sockets, and a scenario that goes wrong panics"
 )]
 
+mod authority;
+mod clock;
+pub mod exchanges;
 mod host;
 mod in_process;
 mod jobs;
+mod network;
+mod pipe;
 mod request;
 pub mod scenarios;
 mod server;
 mod session;
+mod stream;
+mod trials;
 
 use std::time::Duration;
 
+pub use clock::{Clock, Part, Sleep, Stopwatch};
 pub use host::{Ended, Host, Hosted, Scene, Start, registered};
-pub use in_process::{Gate, InProcess, Local, Running, TestEngine, byte, options};
+pub use in_process::{Gate, InProcess, Local, Running, StartWorker, TestEngine, byte, options};
 pub use jobs::{BYTES_A_CHARACTER, offer, offer_of_bytes};
+pub use network::Network;
+pub use pipe::Pipe;
 pub use request::{Request, Upgrading};
 pub use server::TestStudio;
 pub use session::Session;
+pub use stream::Stream;
+pub use trials::{in_process, named, run};
 
 /// How long a scenario waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -5,6 +5,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use crate::{
+    drive::{Outgoing, Received, SocketError},
+    wire::{CloseCode, MAX_FRAME_BYTES},
+};
 use async_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -13,13 +17,7 @@ use async_tungstenite::{
         protocol::{CloseFrame, Role, WebSocketConfig},
     },
 };
-use futures::{Sink, Stream};
-use studio_worker_core::{
-    drive::{Outgoing, Received, SocketError},
-    wire::{CloseCode, MAX_FRAME_BYTES},
-};
-
-use crate::net::Connection;
+use futures::{AsyncRead, AsyncWrite, Sink, Stream};
 
 /// Both buffers are small: a session is idle most of the time.
 const READ_BUFFER: usize = 8 * 1024;
@@ -28,12 +26,13 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// A close frame without a code (RFC 6455, section 7.1.5).
 const NO_CODE: CloseCode = CloseCode(1005);
 
-/// An open session. It answers pings by itself.
-pub struct Socket(WebSocketStream<Connection>);
+/// An open session over a byte stream. It answers pings by itself.
+#[derive(Debug)]
+pub struct Socket<S>(WebSocketStream<S>);
 
-impl Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// A socket on a connection that was upgraded; `read` is what came after the head of the answer.
-    pub(crate) async fn new(connection: Connection, read: Vec<u8>) -> Self {
+    pub async fn new(connection: S, read: Vec<u8>) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
@@ -45,7 +44,7 @@ impl Socket {
     }
 }
 
-impl Stream for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Socket<S> {
     type Item = Result<Received, SocketError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -67,7 +66,7 @@ impl Stream for Socket {
     }
 }
 
-impl Sink<Outgoing> for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Outgoing> for Socket<S> {
     type Error = SocketError;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {

@@ -2,29 +2,53 @@
 
 use std::{
     env,
+    future::Future,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use studio_worker_core::engine::SpilledFile;
 use tempfile::TempPath;
 
-/// Where results go, and how their names begin.
+use super::Platform;
+use crate::engine::SpilledFile;
+
+/// Where large results go. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Folder(PathBuf);
+pub struct Folder(Arc<Path>);
 
 impl Folder {
     /// The system's folder for temporary files.
-    pub(crate) fn temporary() -> Self {
-        Self(env::temp_dir())
+    pub fn temporary() -> Self {
+        Self::at(env::temp_dir())
     }
 
-    pub(crate) fn at(path: PathBuf) -> Self {
-        Self(path)
+    /// Another one. It must exist.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into().into())
+    }
+
+    /// Writes a result to a file that only this user can read, as [`Runtime::spill`](crate::drive::Runtime::spill).
+    pub fn spill<P: Platform>(
+        &self,
+        platform: &P,
+        bytes: Arc<Vec<u8>>,
+    ) -> impl Future<Output = io::Result<SpilledFile>> + Send + 'static {
+        let (folder, platform) = (self.clone(), platform.clone());
+        // Kept only here: when nobody waits any more, the file goes with the thread's answer.
+        async move { platform.compute(move || folder.write(&bytes)).await?.keep() }
+    }
+
+    /// Deletes the file of a result, as [`Runtime::discard`](crate::drive::Runtime::discard).
+    pub fn discard<P: Platform>(
+        platform: &P,
+        file: SpilledFile,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        platform.compute(move || delete(&file.path))
     }
 
     /// Writes `bytes` to a new file that only this user can read. It is deleted again unless it is kept.
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<Written> {
+    fn write(&self, bytes: &[u8]) -> io::Result<Written> {
         let mut file = tempfile::Builder::new().prefix("studio-worker-").tempfile_in(&self.0)?;
         file.write_all(bytes)?;
         Ok(Written { path: file.into_temp_path(), bytes: bytes.len() as u64 })
@@ -32,14 +56,14 @@ impl Folder {
 }
 
 /// A file that is deleted when this is dropped.
-pub(crate) struct Written {
+struct Written {
     path: TempPath,
     bytes: u64,
 }
 
 impl Written {
     /// From now on it belongs to the result.
-    pub(crate) fn keep(self) -> io::Result<SpilledFile> {
+    fn keep(self) -> io::Result<SpilledFile> {
         let Some(path) = self.path.to_str().map(Into::into) else {
             return Err(io::Error::other("the folder for temporary files has a name that is not UTF-8"));
         };
@@ -49,7 +73,7 @@ impl Written {
 }
 
 /// Deletes a result's file.
-pub(crate) fn delete(path: &str) {
+fn delete(path: &str) {
     match std::fs::remove_file(Path::new(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             log::warn!("the file of a result can't be deleted, {path}: {error}");

@@ -1,4 +1,5 @@
-//! Against a server of one thread that knows no HTTP beyond what it is told to say.
+//! What every runtime's HTTP must do for engines, over real sockets: against a server of one thread that knows no HTTP
+//! beyond what it is told to say.
 
 use std::{
     io::{Read as _, Write as _},
@@ -6,10 +7,18 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use futures::executor::block_on;
-use studio_worker_core::http::HttpBody;
+use crate::http::{HttpAnswer, HttpBody, HttpFailure, HttpRequest, Reach};
 
-use super::*;
+/// Exchanges a request on the runtime under test, as the program `studio-worker/1`.
+pub type Exchange = dyn Fn(HttpRequest) -> Result<HttpAnswer, HttpFailure>;
+
+/// Every test of an exchange, by its name.
+pub const ALL: &[(&str, fn(&Exchange))] = &[
+    ("a_body_goes_out_as_what_it_is", a_body_goes_out_as_what_it_is),
+    ("of_an_answer_no_more_is_read_than_counts", of_an_answer_no_more_is_read_than_counts),
+    ("a_redirect_is_an_answer", a_redirect_is_an_answer),
+    ("only_addresses_within_reach_are_connected_to", only_addresses_within_reach_are_connected_to),
+];
 
 /// Answers one request with `answer`, and returns the request; nothing when nobody comes.
 fn serve(answer: String) -> (u16, JoinHandle<String>) {
@@ -43,16 +52,11 @@ fn serve(answer: String) -> (u16, JoinHandle<String>) {
     (port, served)
 }
 
-fn exchange(request: HttpRequest) -> Result<HttpAnswer, HttpFailure> {
-    block_on(Http::new().exchange(request, "studio-worker/1".into(), Threads::default()))
-}
-
 fn said(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-#[test]
-fn a_body_goes_out_as_what_it_is() {
+fn a_body_goes_out_as_what_it_is(exchange: &Exchange) {
     let (port, served) = serve(said("made"));
     let body =
         HttpBody { content_type: "multipart/form-data; boundary=b".into(), bytes: b"--b--\r\n".to_vec() };
@@ -75,8 +79,7 @@ fn a_body_goes_out_as_what_it_is() {
     assert_eq!(body, "--b--\r\n");
 }
 
-#[test]
-fn of_an_answer_no_more_is_read_than_counts() {
+fn of_an_answer_no_more_is_read_than_counts(exchange: &Exchange) {
     for (limit, wanted) in [(3, "012"), (10, "0123456789"), (11, "0123456789")] {
         let (port, served) = serve(said("0123456789"));
         let request =
@@ -86,8 +89,7 @@ fn of_an_answer_no_more_is_read_than_counts() {
     }
 }
 
-#[test]
-fn a_redirect_is_an_answer() {
+fn a_redirect_is_an_answer(exchange: &Exchange) {
     let (port, served) =
         serve("HTTP/1.1 302 x\r\nLocation: https://b.test/?c\r\nContent-Length: 0\r\n\r\n".into());
     let answer = exchange(HttpRequest::get(format!("http://127.0.0.1:{port}/"))).unwrap();
@@ -95,14 +97,14 @@ fn a_redirect_is_an_answer() {
     served.join().unwrap();
 }
 
-#[test]
-fn only_addresses_within_reach_are_connected_to() {
+fn only_addresses_within_reach_are_connected_to(exchange: &Exchange) {
     for host in ["127.0.0.1", "localhost"] {
         let (port, served) = serve(said("own"));
         let url = format!("http://{host}:{port}/");
         let public = HttpRequest { reach: Reach::Public, ..HttpRequest::get(&*url) };
         let why = exchange(public).unwrap_err().0;
-        assert_eq!(why, format!("{host} is not on the internet, and no other address is allowed"));
+        let wanted = format!("{host} is not on the internet, and no other address is allowed");
+        assert!(why.ends_with(&wanted), "{why}");
         // The server is still there for the first who comes: nobody did.
         let own = HttpRequest { reach: Reach::Loopback, ..HttpRequest::get(url) };
         assert_eq!(exchange(own).unwrap().body, b"own");
@@ -110,8 +112,6 @@ fn only_addresses_within_reach_are_connected_to() {
         assert!(seen.contains(&format!("host: {host}:{port}\r\n")), "{seen}");
     }
     let away = HttpRequest { reach: Reach::Loopback, ..HttpRequest::get("https://192.0.2.1/") };
-    assert_eq!(
-        exchange(away).unwrap_err().0,
-        "192.0.2.1 is not this machine, and no other address is allowed"
-    );
+    let why = exchange(away).unwrap_err().0;
+    assert!(why.ends_with("192.0.2.1 is not this machine, and no other address is allowed"), "{why}");
 }

@@ -4,16 +4,17 @@
 //! tells a worker that is unknown from an address that is wrong, and the bearer is written to the socket and
 //! nowhere else, also not to a log at its finest.
 
-use std::{io, time::Duration};
+use std::io;
 
-use async_std::future::timeout;
 use async_tungstenite::tungstenite::{
     handshake::{client::generate_key, derive_accept_key},
     http::Uri,
 };
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use httparse::{EMPTY_HEADER, Status};
-use studio_worker_core::{
+
+use super::{BODY_BOUND, Platform, within};
+use crate::{
     drive::Connect,
     wire::SUB_PROTOCOL,
     worker::{ConnectFailure, HttpAnswer},
@@ -23,20 +24,19 @@ use studio_worker_core::{
 const MAX_HEAD: usize = 32 * 1024;
 /// The most headers of an answer.
 const MAX_HEADERS: usize = 100;
-/// How long the body of a refusal may take: the status is known, and the worker waits.
-const BODY_BOUND: Duration = Duration::from_secs(2);
 
 /// Where a session's URL leads.
-pub(crate) struct Target {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) secure: bool,
+pub(super) struct Target {
+    /// A name or an address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) secure: bool,
     authority: String,
     path: String,
 }
 
 impl Target {
-    pub(crate) fn parse(url: &str) -> Result<Self, ConnectFailure> {
+    pub(super) fn parse(url: &str) -> Result<Self, ConnectFailure> {
         let wrong = || trouble("the address of the session can't be read");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let secure = match uri.scheme_str() {
@@ -48,7 +48,7 @@ impl Target {
         let host = authority.host();
         let named = authority.port_u16();
         Ok(Self {
-            host: host.into(),
+            host: bare(host).into(),
             port: named.unwrap_or(if secure { 443 } else { 80 }),
             secure,
             // Without a user's name, which is nobody else's business.
@@ -58,8 +58,14 @@ impl Target {
     }
 }
 
+/// An address in brackets is one of IPv6.
+pub(super) fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 /// Upgrades `stream`: what was read after the head of the answer, already frames.
-pub(crate) async fn upgrade<S>(
+pub(super) async fn upgrade<S>(
+    platform: &impl Platform,
     stream: &mut S,
     target: &Target,
     connect: &Connect,
@@ -91,7 +97,7 @@ where
         return Ok(rest);
     }
     // The bound is on the body alone: what has come by then is what there is.
-    let _ = timeout(BODY_BOUND, read_body(stream, &head, &mut rest)).await;
+    let _ = within(platform, BODY_BOUND, read_body(stream, &head, &mut rest)).await;
     if head.is_chunked {
         rest = dechunked(&rest);
     }
@@ -218,8 +224,8 @@ fn dechunked(mut raw: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Whether a text can stand in a header.
-pub(crate) fn is_header_text(text: &str) -> bool {
+/// Whether a text can stand in a header of HTTP.
+pub fn is_header_text(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
@@ -230,9 +236,9 @@ fn trouble(what: impl std::fmt::Display) -> ConnectFailure {
 #[cfg(test)]
 mod tests {
     use futures::{executor::block_on, io::Cursor};
-    use studio_worker_core::wire::Secret;
 
     use super::*;
+    use crate::{transport::tests::Here, wire::Secret};
 
     /// A stream that answers whatever is asked.
     struct Answers(Cursor<Vec<u8>>, Vec<u8>);
@@ -278,7 +284,7 @@ mod tests {
             Connect { url: url.into(), bearer: Secret::from("tok"), user_agent: "studio-worker/1".into() };
         let target = Target::parse(url).unwrap();
         let mut stream = Answers(Cursor::new(answer.as_bytes().to_vec()), Vec::new());
-        let outcome = block_on(upgrade(&mut stream, &target, &connect));
+        let outcome = block_on(upgrade(&Here, &mut stream, &target, &connect));
         (outcome, String::from_utf8(stream.1).unwrap())
     }
 
@@ -311,7 +317,7 @@ mod tests {
             Connect { url: String::new(), bearer: Secret::from("a\r\nX: y"), user_agent: "s".into() };
         let target = Target::parse("ws://studio/").unwrap();
         let mut stream = Answers(Cursor::new(Vec::new()), Vec::new());
-        let outcome = block_on(upgrade(&mut stream, &target, &connect));
+        let outcome = block_on(upgrade(&Here, &mut stream, &target, &connect));
         assert!(matches!(&outcome, Err(ConnectFailure::Trouble(why)) if !why.contains("X: y")));
         assert!(stream.1.is_empty());
     }

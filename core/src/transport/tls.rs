@@ -1,0 +1,141 @@
+//! TLS over any byte stream.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use futures_rustls::{TlsConnector, client::TlsStream};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName},
+};
+
+use super::Platform;
+
+/// What TLS needs, made at its first use: a plain session needs none of it. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Tls(Arc<Trusted>);
+
+#[derive(Debug, Default)]
+struct Trusted {
+    /// Trusted beside the system's certificates.
+    roots: Vec<CertificateDer<'static>>,
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    /// Trusts `roots` beside the system's certificates (or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name).
+    pub fn trusting(roots: Vec<CertificateDer<'static>>) -> Self {
+        Self(Arc::new(Trusted { roots, config: OnceLock::new() }))
+    }
+
+    /// All certificates that are trusted. Blocks: reads those of the system.
+    pub fn roots(&self) -> io::Result<Vec<CertificateDer<'static>>> {
+        let found = rustls_native_certs::load_native_certs();
+        let roots = [&*self.0.roots, &*found.certs].concat();
+        if roots.is_empty() {
+            let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+            return Err(io::Error::other(format!("the system has no certificates to trust{why}")));
+        }
+        Ok(roots)
+    }
+
+    /// Whether more is trusted than what the system trusts.
+    pub fn has_roots_of_its_own(&self) -> bool {
+        !self.0.roots.is_empty()
+    }
+
+    /// Speaks TLS with `host` over `stream`.
+    pub async fn wrap<P: Platform>(
+        &self,
+        platform: &P,
+        host: &str,
+        stream: P::Stream,
+    ) -> io::Result<Connection<P::Stream>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let config = match self.0.config.get() {
+            Some(config) => Arc::clone(config),
+            None => {
+                let tls = self.clone();
+                // Whoever comes first: two that are made at a time are alike.
+                let made = platform.compute(move || make_config(tls.roots()?)).await?;
+                Arc::clone(self.0.config.get_or_init(|| made))
+            }
+        };
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        Ok(Connection::Tls(Box::new(stream)))
+    }
+}
+
+fn make_config(certificates: Vec<CertificateDer<'static>>) -> io::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(certificates);
+    if usable == 0 {
+        return Err(io::Error::other("none of the certificates to trust can be read"));
+    }
+    // With two providers in a program there is no default one, so this names its own.
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A connection, plain or over TLS.
+#[derive(Debug)]
+pub enum Connection<S> {
+    /// As the platform opened it.
+    Plain(S),
+    /// TLS over it.
+    Tls(Box<TlsStream<S>>),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buffer),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_close(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_close(cx),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A runtime, whole, from what a platform brings.
+
+use std::{future::Future, io, sync::Arc};
+
+use super::{CertificateDer, Connection, Folder, Http, Platform, Socket, Tls, connect};
+use crate::{
+    drive::{Connect, Progress, Runtime},
+    engine::SpilledFile,
+    http::{HttpAnswer, HttpFailure, HttpRequest},
+    time::{Mono, Now},
+    worker::{ConnectFailure, Upload},
+};
+
+/// A [`Runtime`] on a [`Platform`]. Cheap to clone: clones share what TLS trusts.
+#[derive(Debug, Clone)]
+pub struct Transport<P> {
+    platform: P,
+    tls: Tls,
+    folder: Folder,
+}
+
+impl<P: Platform> Transport<P> {
+    /// Trusts what the system trusts; large results go to the system's folder for temporary files.
+    pub fn new(platform: P) -> Self {
+        Self { platform, tls: Tls::default(), folder: Folder::temporary() }
+    }
+
+    /// Trusts `roots` beside the system's certificates.
+    #[must_use]
+    pub fn with_roots(self, roots: Vec<CertificateDer<'static>>) -> Self {
+        Self { tls: Tls::trusting(roots), ..self }
+    }
+
+    /// Keeps large results in `folder`.
+    #[must_use]
+    pub fn with_results_in(self, folder: Folder) -> Self {
+        Self { folder, ..self }
+    }
+
+    /// What it is on.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+}
+
+impl<P: Platform + Unpin> Runtime for Transport<P> {
+    type Socket = Socket<Connection<P::Stream>>;
+
+    fn now(&self) -> Now {
+        self.platform.now()
+    }
+
+    fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + Send + 'static {
+        self.platform.sleep_until(at)
+    }
+
+    fn connect(
+        &self,
+        to: Connect,
+    ) -> impl Future<Output = Result<Self::Socket, ConnectFailure>> + Send + 'static {
+        connect(self.platform.clone(), self.tls.clone(), to)
+    }
+
+    fn exchange(
+        &self,
+        request: HttpRequest,
+        user_agent: Arc<str>,
+    ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
+        Http::new(self.platform.clone(), self.tls.clone()).exchange(request, user_agent)
+    }
+
+    fn upload(
+        &self,
+        upload: Upload,
+        user_agent: Arc<str>,
+        progress: Progress,
+    ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
+        Http::new(self.platform.clone(), self.tls.clone()).upload(upload, user_agent, progress)
+    }
+
+    fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.platform.compute(work)
+    }
+
+    fn spill(&self, bytes: Arc<Vec<u8>>) -> impl Future<Output = io::Result<SpilledFile>> + Send + 'static {
+        self.folder.spill(&self.platform, bytes)
+    }
+
+    fn discard(&self, file: SpilledFile) -> impl Future<Output = ()> + Send + 'static {
+        Folder::discard(&self.platform, file)
+    }
+}

@@ -1,0 +1,15 @@
+//! HTTP as engines need it, on this runtime.
+
+use libtest_mimic::{Arguments, Trial};
+use studio_worker_async_std::{AsyncStd, Runtime as _, block_on};
+use studio_worker_core::conformance::exchanges;
+
+fn main() {
+    let trials = exchanges::ALL.iter().map(|(name, test)| {
+        Trial::test(*name, move || {
+            test(&|request| block_on(AsyncStd::new().exchange(request, "studio-worker/1".into())));
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}
