@@ -31,7 +31,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 #[cfg(feature = "sim")]
 pub(crate) use frames::HeartbeatText;
 pub use handle::WorkerHandle;
-pub use observers::{WorkerObservers, record_recent_job};
+pub use observers::{WorkerObservers, WorkerStatus, record_recent_job};
 pub use runs::carry_out;
 pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};
 pub use store::{MemoryStore, Store};

@@ -2,14 +2,52 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::worker::{CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus};
+use crate::worker::{
+    CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus, states::SessionState,
+};
 
 /// What a worker does now and did last. Cheap to clone; every clone sees the same worker.
 #[derive(Debug, Clone, Default)]
-pub struct WorkerObservers(Arc<Mutex<Seen>>);
+pub struct WorkerObservers(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+type Listener = Arc<dyn Fn(&WorkerObservers) + Send + Sync>;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.seen.fmt(f)
+    }
+}
+
+/// All that can be seen at one moment, but for the list of recent jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Where the worker stands with its studio; none before its start.
+    pub session: Option<SessionStatus>,
+    /// The job in hand.
+    pub current_job: Option<CurrentJob>,
+    /// The job that ended last.
+    pub last_job: Option<RecentJob>,
+    /// How the last heartbeat went; none before the first.
+    pub last_heartbeat: Option<HeartbeatStatus>,
+}
+
+impl WorkerStatus {
+    /// Whether a session is open, past its welcome.
+    pub fn is_connected(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.state == SessionState::Serving.name())
+    }
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -45,6 +83,35 @@ impl WorkerObservers {
         self.lock().session.clone()
     }
 
+    /// All of it, as it is now.
+    pub fn status(&self) -> WorkerStatus {
+        let seen = self.lock();
+        WorkerStatus {
+            session: seen.session.clone(),
+            current_job: seen.current_job.clone(),
+            last_job: seen.recent_jobs.front().cloned(),
+            last_heartbeat: seen.last_heartbeat.clone(),
+        }
+    }
+
+    /// Calls `listener` after every change, in the loop that drives the worker: it must not block. Changes that come
+    /// together may be told once.
+    pub fn on_change(&self, listener: impl Fn(&Self) + Send + Sync + 'static) {
+        self.listeners().push(Arc::new(listener));
+    }
+
+    fn changed(&self) {
+        // Called without the lock, so that a listener may look, and add another.
+        let listeners = self.listeners().clone();
+        for listener in listeners {
+            listener(self);
+        }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn observe(&self, observation: Observation) {
         let mut seen = self.lock();
         match observation {
@@ -57,15 +124,18 @@ impl WorkerObservers {
                 }
             }
         }
+        drop(seen);
+        self.changed();
     }
 
     pub(super) fn record(&self, job: RecentJob) {
         record_recent_job(&mut self.lock().recent_jobs, job);
+        self.changed();
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Every change is whole before the lock is given up: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,12 +176,27 @@ mod tests {
     }
 
     #[test]
+    fn whoever_listens_hears_of_every_change_and_may_look() {
+        let observers = WorkerObservers::new();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&heard);
+        observers.on_change(move |observers| {
+            told.lock().unwrap().push(observers.status().last_job.map(|job| job.job_id.to_string()));
+        });
+        observers.record(job(1));
+        observers.observe(Observation::Threshold(crate::wire::Finite::from(1)));
+        observers.record(job(2));
+        let heard = heard.lock().unwrap();
+        assert_eq!(*heard, [Some("1".into()), Some("1".into()), Some("2".into())]);
+    }
+
+    #[test]
     fn a_panic_of_one_who_looks_blinds_nobody() {
         let observers = WorkerObservers::new();
         observers.record(job(1));
         let looking = observers.clone();
         let panicked = std::panic::catch_unwind(move || {
-            let _held = looking.0.lock().unwrap();
+            let _held = looking.0.seen.lock().unwrap();
             panic!("while looking");
         });
         assert!(panicked.is_err());

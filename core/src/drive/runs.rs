@@ -177,6 +177,7 @@ fn begin<R: Runtime, T>(runtime: &R, user_agent: &Arc<str>, effect: Effect<T>) -
             Happened::Computed(runtime.compute(move || guarded(work).and_then(|outcome| outcome)).await)
         }
         .boxed(),
+        Effect::Await(work) => async move { Happened::Computed(unpanicked(work).await) }.boxed(),
         Effect::Exchange(request) => {
             let user_agent = Arc::clone(user_agent);
             async move { Happened::Exchanged(runtime.exchange(request, user_agent).await) }.boxed()
@@ -223,8 +224,16 @@ pub(super) async fn sleep_past<R: Runtime>(runtime: &R, until: Mono) {
 /// Calls what others wrote; a panic is an error of theirs.
 pub(super) fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
     // What was called is thrown away after a panic, so nobody sees it half changed.
-    catch_unwind(AssertUnwindSafe(call))
-        .map_err(|panic| EngineError::transient(format_args!("the engine panicked: {}", panic_text(&*panic))))
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| panicked(&*panic))
+}
+
+/// The same for a future.
+async fn unpanicked<T>(work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> EngineError {
+    EngineError::transient(format_args!("the engine panicked: {}", panic_text(panic)))
 }
 
 /// What a panic said.

@@ -7,7 +7,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::{fmt, time::Duration};
+use core::{fmt, pin::Pin, time::Duration};
 
 use serde_json::Value;
 
@@ -110,6 +110,8 @@ pub trait Recipe<T = Output>: Send {
 pub enum Effect<T = Output> {
     /// Run this closure on a thread of its own; it may block and take long.
     Compute(Box<dyn FnOnce() -> Result<Output, EngineError> + Send>),
+    /// Wait for this future, which must not block. When the run is cancelled it is dropped.
+    Await(Pin<Box<dyn Future<Output = Result<Output, EngineError>> + Send>>),
     /// Exchange one HTTP request.
     Exchange(HttpRequest),
     /// Wait.
@@ -123,6 +125,7 @@ impl<T> Effect<T> {
     pub(super) fn and_then<U>(self, next: impl FnOnce(Result<T, EngineError>) -> Effect<U>) -> Effect<U> {
         match self {
             Self::Compute(work) => Effect::Compute(work),
+            Self::Await(work) => Effect::Await(work),
             Self::Exchange(request) => Effect::Exchange(request),
             Self::Pause(span) => Effect::Pause(span),
             Self::Done(outcome) => next(outcome),
@@ -134,6 +137,7 @@ impl<T: fmt::Debug> fmt::Debug for Effect<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compute(_) => f.write_str("Compute(…)"),
+            Self::Await(_) => f.write_str("Await(…)"),
             Self::Exchange(request) => f.debug_tuple("Exchange").field(request).finish(),
             Self::Pause(span) => f.debug_tuple("Pause").field(span).finish(),
             Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
@@ -146,7 +150,7 @@ impl<T: fmt::Debug> fmt::Debug for Effect<T> {
 pub enum Happened {
     /// Nothing yet: the run starts.
     Started,
-    /// The closure returned, or panicked and that became an error.
+    /// The closure returned or the future was ready; or it panicked, and that became an error.
     Computed(Result<Output, EngineError>),
     /// The exchange ended.
     Exchanged(Result<HttpAnswer, HttpFailure>),

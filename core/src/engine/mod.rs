@@ -19,7 +19,7 @@ pub mod synthetic;
 #[cfg(test)]
 mod transcript;
 
-pub use closure::FnEngine;
+pub use closure::{AsyncFnEngine, FnEngine};
 pub use contract::{
     Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
     SpilledFile, advertise, serves,

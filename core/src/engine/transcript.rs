@@ -87,7 +87,7 @@ pub(super) fn play<T>(mut recipe: Box<dyn Recipe<T>>, steps: Vec<(&str, Answer)>
                 pauses.push(span);
                 Happened::Paused
             }
-            Effect::Compute(_) => panic!("nothing is to be computed"),
+            Effect::Compute(_) | Effect::Await(_) => panic!("nothing is to be computed"),
             Effect::Done(outcome) => {
                 let left: Vec<_> = steps.map(|(wanted, _)| wanted.to_string()).collect();
                 assert!(left.is_empty(), "it is over before {left:?}");

@@ -147,6 +147,7 @@ impl Played<'_> {
                     Happened::Paused
                 }
                 Effect::Compute(work) => Happened::Computed(work()),
+                Effect::Await(_) => panic!("recipes of this crate wait for nobody's future"),
                 Effect::Done(outcome) => {
                     if let Err(error) = &outcome {
                         check_error(error, &self.secrets);

@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_file_is_private_and_deleted_unless_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Folder::at(folder.path().into());
+        let files = Folder::at(folder.path());
         let count = || std::fs::read_dir(folder.path()).unwrap().count();
         drop(files.write(b"unwanted").unwrap());
         assert_eq!(count(), 0);

@@ -1,7 +1,7 @@
 //! What happens at one moment, the last one among it.
 
 use super::*;
-use crate::engine::SpilledFile;
+use crate::engine::{Payload, SpilledFile};
 
 /// Accepts a job of that kind, whose closure waits for its thread.
 fn busy(

@@ -91,7 +91,7 @@ mod tests {
                     assert_eq!(outcome.unwrap().status, status);
                     return waits;
                 }
-                Effect::Compute(_) => panic!("nothing to compute"),
+                Effect::Compute(_) | Effect::Await(_) => panic!("nothing to compute"),
             };
         }
     }
