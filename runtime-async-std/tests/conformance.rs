@@ -3,37 +3,26 @@
 
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
-use studio_worker_async_std::{Store, block_on, start};
+use studio_worker_async_std::{AsyncStd, Store, block_on, start_on};
 use studio_worker_core::{
-    conformance::{InProcess, Running, scenarios},
+    conformance::{Network, Running, in_process, run},
     engine::Engine,
     worker::Options,
 };
 
-fn on_async_std(options: Options, engine: Arc<dyn Engine>, store: Arc<dyn Store>) -> Running {
-    match start(options, engine, store) {
-        Ok((handle, driving)) => Running::new(handle, || block_on(driving)),
+fn on_async_std(
+    network: &Network,
+    options: Options,
+    engine: Arc<dyn Engine>,
+    store: Arc<dyn Store>,
+) -> Running {
+    let runtime = AsyncStd::new().with_roots(network.roots());
+    match start_on(runtime, options, engine, store) {
+        Ok((handle, driving)) => Running::new(network, handle, || block_on(driving)),
         Err(error) => panic!("{error}"),
     }
 }
 
 fn main() {
-    let host = InProcess(on_async_std);
-    let any = scenarios::ALL.iter().map(|(name, scenario)| {
-        Trial::test(*name, move || {
-            scenario(&host);
-            Ok(())
-        })
-    });
-    let local = scenarios::IN_PROCESS.iter().map(|(name, scenario)| {
-        Trial::test(*name, move || {
-            scenario(host);
-            Ok(())
-        })
-    });
-    let mut arguments = Arguments::from_args();
-    // Scenarios mostly wait.
-    arguments.test_threads.get_or_insert(16);
-    libtest_mimic::run(&arguments, any.chain(local).collect()).exit();
+    run(in_process(&[Network::loopback, Network::loopback_tls], on_async_std));
 }

@@ -1,12 +1,14 @@
 //! The worker's side of a scenario.
 
-use std::time::Instant;
+use std::time::Duration;
 
-use super::{PATIENCE, Session, TestStudio};
+use super::{Network, PATIENCE, Session, TestStudio};
 use crate::worker::{Exit, Identity};
 
 /// Starts workers: on the runtime under test, or as a program of their own.
 pub trait Host {
+    /// What its workers reach studios over.
+    fn network(&self) -> &Network;
     /// Starts a worker, which goes on by itself. It is ended when it is dropped.
     fn start(&self, start: Start<'_>) -> Box<dyn Hosted>;
 }
@@ -96,7 +98,7 @@ impl Scene {
     }
 
     fn start(host: &dyn Host, held: bool) -> Self {
-        let studio = TestStudio::new();
+        let studio = host.network().studio();
         let worker = host.start(Start { base: &studio.base(), identity: registered(), held });
         Self { studio, worker }
     }
@@ -122,13 +124,14 @@ impl Scene {
 
     /// Waits until the worker says that it has no job in hand.
     pub fn has_no_job(&self, session: &mut Session) {
-        let since = Instant::now();
+        let since = self.studio.clock().stopwatch();
         loop {
             self.heartbeats_go_on(session);
             if session.heartbeats.last().unwrap().get("currentJobId").is_none() {
                 break;
             }
             assert!(since.elapsed() < PATIENCE, "the job is not over");
+            self.studio.clock().sleep(Duration::from_millis(1));
         }
     }
 

@@ -2,16 +2,15 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
     thread,
 };
 
 use serde_json::json;
 
-use super::{BYTES_A_CHARACTER, Ended, Host, Hosted, PATIENCE, Start};
+use super::{BYTES_A_CHARACTER, Clock, Ended, Host, Hosted, Network, PATIENCE, Start, clock::Watched};
 use crate::{
     drive::{MemoryStore, Store, WorkerHandle},
     engine::{Engine, EngineError, FnEngine, Models, Output, Recipe, Service},
@@ -19,24 +18,39 @@ use crate::{
     worker::{Exit, Identity, JobOutcome, Options, Settings},
 };
 
-/// Starts workers on a runtime: the function makes a worker and drives it on a thread ([`Running::new`]).
-#[derive(Clone, Copy)]
-pub struct InProcess(pub fn(Options, Arc<dyn Engine>, Arc<dyn Store>) -> Running);
+/// Makes a worker of a studio on that network, and drives it ([`Running::new`]).
+pub type StartWorker = fn(&Network, Options, Arc<dyn Engine>, Arc<dyn Store>) -> Running;
+
+/// Starts workers on a runtime.
+#[derive(Clone)]
+pub struct InProcess {
+    network: Network,
+    start: StartWorker,
+}
 
 impl InProcess {
+    /// A host of workers on that network.
+    pub fn new(network: Network, start: StartWorker) -> Self {
+        Self { network, start }
+    }
+
     /// Starts a worker of the studio at `base`.
     pub fn start(&self, Start { base, identity, held }: Start<'_>) -> Local {
-        let engine = TestEngine::new();
+        let engine = TestEngine::new(self.network.clock());
         if held {
             engine.gate.shut();
         }
         let store = Arc::new(MemoryStore::new());
-        let running = (self.0)(options(base, identity), engine.clone(), store.clone());
+        let running = (self.start)(&self.network, options(base, identity), engine.clone(), store.clone());
         Local { running, engine, store }
     }
 }
 
 impl Host for InProcess {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
     fn start(&self, start: Start<'_>) -> Box<dyn Hosted> {
         Box::new(InProcess::start(self, start))
     }
@@ -101,23 +115,29 @@ impl Hosted for Local {
 pub struct Running {
     /// Its handle.
     pub handle: WorkerHandle,
-    exit: mpsc::Receiver<Exit>,
+    exit: Watched<Option<Exit>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Running {
     /// Calls `drive` on a thread; it drives the worker until it ends.
-    pub fn new(handle: WorkerHandle, drive: impl FnOnce() -> Exit + Send + 'static) -> Self {
-        let (sender, exit) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            let _ = sender.send(drive());
+    pub fn new(
+        network: &Network,
+        handle: WorkerHandle,
+        drive: impl FnOnce() -> Exit + Send + 'static,
+    ) -> Self {
+        let exit = Watched::new(network.clock(), None);
+        let ended = exit.clone();
+        let thread = network.clock().spawn(move || {
+            let exit = drive();
+            ended.change(|ended| *ended = Some(exit));
         });
         Self { handle, exit, thread: Some(thread) }
     }
 
     /// Waits until the worker has ended.
     pub fn exit(mut self) -> Exit {
-        let exit = self.exit.recv_timeout(PATIENCE).expect("the worker does not end");
+        let exit = self.exit.take_within(PATIENCE, Option::take).expect("the worker does not end");
         self.thread.take().unwrap().join().unwrap();
         exit
     }
@@ -129,7 +149,7 @@ impl Drop for Running {
         if !thread::panicking()
             && let Some(thread) = self.thread.take()
         {
-            let _ = self.exit.recv_timeout(PATIENCE);
+            self.exit.take_within(PATIENCE, Option::take);
             let _ = thread.join();
         }
     }
@@ -161,24 +181,22 @@ pub fn byte(at: usize) -> u8 {
 }
 
 /// Holds back runs of the engine while it is shut.
-#[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+#[derive(Clone)]
+pub struct Gate(Watched<bool>);
 
 impl Gate {
     /// Lets nobody pass from now on.
     pub fn shut(&self) {
-        *self.0.0.lock().unwrap() = true;
+        self.0.change(|open| *open = false);
     }
 
     /// Lets everyone pass from now on.
     pub fn open(&self) {
-        *self.0.0.lock().unwrap() = false;
-        self.0.1.notify_all();
+        self.0.change(|open| *open = true);
     }
 
     fn pass(&self) {
-        let shut = self.0.0.lock().unwrap();
-        let _shut = self.0.1.wait_timeout_while(shut, PATIENCE, |shut| *shut).unwrap();
+        self.0.take_within(PATIENCE, |open| open.then_some(()));
     }
 }
 
@@ -193,14 +211,14 @@ pub struct TestEngine {
 
 impl TestEngine {
     /// An engine whose gate is open.
-    pub fn new() -> Arc<Self> {
+    pub fn new(clock: &Clock) -> Arc<Self> {
         let listed = |kind| Service {
             kind,
             engine: "synthetic".into(),
             models: Models::Listed(vec!["synthetic".into()]),
         };
         let services = TaskKind::ALL.into_iter().map(listed).collect();
-        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
+        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Gate(Watched::new(clock, true)));
         let (counted, waited) = (Arc::clone(&runs), gate.clone());
         let engine = FnEngine::new("synthetic", services, move |claim| {
             counted.fetch_add(1, Ordering::SeqCst);

@@ -44,7 +44,7 @@ pub use request::{Request, Upgrading};
 pub use server::TestStudio;
 pub use session::Session;
 pub use stream::Stream;
-pub use trials::{in_process, named, run};
+pub use trials::{in_process, run, with_host};
 
 /// How long a scenario waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -3,8 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufRead as _, BufReader, Read, Write},
-    net::{Shutdown, TcpStream},
-    thread,
+    net::Shutdown,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use tungstenite::{
     protocol::{Role, WebSocketConfig},
 };
 
-use super::{PATIENCE, Session};
+use super::{Clock, PATIENCE, Session, Stream};
 use crate::wire::SUB_PROTOCOL;
 
 /// A request whose body has not been read.
@@ -26,14 +25,14 @@ pub struct Request {
     pub path: String,
     /// By their names in lower case.
     pub headers: BTreeMap<String, String>,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
+    clock: Clock,
 }
 
 impl Request {
-    pub(super) fn read(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    pub(super) fn read(mut stream: Box<dyn Stream>, clock: Clock) -> io::Result<Self> {
+        stream.set_read_timeout(PATIENCE)?;
+        stream.set_write_timeout(PATIENCE)?;
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         stream.read_line(&mut line)?;
@@ -48,7 +47,7 @@ impl Request {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        Ok(Self { method, path, headers, stream })
+        Ok(Self { method, path, headers, stream, clock })
     }
 
     /// A header's value; empty when it is missing.
@@ -115,8 +114,8 @@ impl Request {
     }
 
     /// Drops the connection without an answer.
-    pub fn drop_connection(self) {
-        let _ = self.stream.get_ref().shutdown(Shutdown::Both);
+    pub fn drop_connection(mut self) {
+        let _ = self.stream.get_mut().shutdown(Shutdown::Both);
     }
 
     /// Waits until the worker ends the connection, which it does without another byte.
@@ -129,10 +128,11 @@ impl Request {
 
     /// Ends the connection as a good server does: what still comes is read, or the reset that it would cause
     /// could overtake the answer.
-    fn end(mut self) {
-        thread::spawn(move || {
-            let _ = self.stream.get_ref().shutdown(Shutdown::Write);
-            let _ = io::copy(&mut self.stream, &mut io::sink());
+    fn end(self) {
+        let Self { mut stream, clock, .. } = self;
+        clock.spawn(move || {
+            let _ = stream.get_mut().shutdown(Shutdown::Write);
+            let _ = io::copy(&mut stream, &mut io::sink());
         });
     }
 }
@@ -150,19 +150,19 @@ impl Upgrading {
     }
 
     /// The same, with the answer written as `write` does it.
-    pub fn accept_writing(self, headers: &str, write: impl FnOnce(&mut TcpStream, &[u8])) -> Session {
+    pub fn accept_writing(self, headers: &str, write: impl FnOnce(&mut dyn Stream, &[u8])) -> Session {
         let Self(mut request) = self;
         let accept = derive_accept_key(request.header("sec-websocket-key").as_bytes());
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Accept: {accept}\r\n{headers}\r\n"
         );
-        write(request.stream.get_mut(), answer.as_bytes());
+        write(request.stream.get_mut().as_mut(), answer.as_bytes());
         let early = request.stream.buffer().to_vec();
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let socket =
             WebSocket::from_partially_read(request.stream.into_inner(), early, Role::Server, Some(config));
-        Session::new(socket)
+        Session::new(socket, request.clock)
     }
 
     /// Opens the session.
@@ -181,7 +181,7 @@ impl Upgrading {
         let Self(mut request) = self;
         let head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
         request.stream.get_mut().write_all(head.as_bytes()).unwrap();
-        thread::sleep(Duration::from_millis(50));
+        request.clock.sleep(Duration::from_millis(50));
         request.stream.get_mut().write_all(body.as_bytes()).unwrap();
         request.end();
     }

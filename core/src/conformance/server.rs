@@ -1,70 +1,65 @@
-//! The studio of the scenarios: threads and blocking sockets.
+//! The studio of the scenarios: threads and blocking connections.
 
-use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use super::{PATIENCE, Request, Session, Upgrading};
+use super::{Clock, Network, PATIENCE, Request, Session, Upgrading, clock::Watched, network::Listener};
 
-/// A studio on a loopback port. It does nothing by itself: the scenario plays it.
+/// A studio on a [`Network`]. It does nothing by itself: the scenario plays it.
 pub struct TestStudio {
-    address: SocketAddr,
-    sessions: mpsc::Receiver<Upgrading>,
-    requests: mpsc::Receiver<Request>,
-    stops: Arc<AtomicBool>,
+    scheme: &'static str,
+    clock: Clock,
+    listener: Arc<Listener>,
+    sessions: Watched<VecDeque<Upgrading>>,
+    requests: Watched<VecDeque<Request>>,
     listening: Option<thread::JoinHandle<()>>,
 }
 
 impl TestStudio {
-    /// Starts listening on a free port.
+    /// A studio on a loopback port of its own: that of [`Network::loopback`].
     pub fn new() -> Self {
-        Self::at(([127, 0, 0, 1], 0).into())
+        Network::loopback().studio()
     }
 
-    /// Starts listening there: where another one was, say, which has ended.
-    pub fn at(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (sessions_in, sessions) = mpsc::channel();
-        let (requests_in, requests) = mpsc::channel();
-        let stops = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stops);
-        let listening = thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
-                    break;
+    pub(super) fn listening(network: &Network, listener: Listener) -> Self {
+        let clock = network.clock().clone();
+        let listener = Arc::new(listener);
+        let sessions = Watched::new(&clock, VecDeque::new());
+        let requests = Watched::new(&clock, VecDeque::new());
+        let listening = clock.spawn({
+            let (clock, listener) = (clock.clone(), Arc::clone(&listener));
+            let (sessions, requests) = (sessions.clone(), requests.clone());
+            move || {
+                while let Some(stream) = listener.accept() {
+                    let (sessions, requests) = (sessions.clone(), requests.clone());
+                    let of = clock.clone();
+                    // A head that doesn't come must not keep the next connection waiting.
+                    clock.spawn(move || {
+                        let Ok(request) = Request::read(stream, of) else { return };
+                        if request.headers.contains_key("upgrade") {
+                            sessions.change(|sessions| sessions.push_back(Upgrading(request)));
+                        } else {
+                            requests.change(|requests| requests.push_back(request));
+                        }
+                    });
                 }
-                let (sessions, requests) = (sessions_in.clone(), requests_in.clone());
-                // A head that doesn't come must not keep the next connection waiting.
-                thread::spawn(move || {
-                    let Ok(request) = stream.and_then(Request::read) else { return };
-                    // A scenario that is over wants nothing more.
-                    if request.headers.contains_key("upgrade") {
-                        let _ = sessions.send(Upgrading(request));
-                    } else {
-                        let _ = requests.send(request);
-                    }
-                });
             }
         });
-        Self { address, sessions, requests, stops, listening: Some(listening) }
+        Self { scheme: network.scheme(), clock, listener, sessions, requests, listening: Some(listening) }
+    }
+
+    /// What time it is where it is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address
     }
 
     /// Where it is, as `api_base_url` names it.
     pub fn base(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address())
     }
 
     /// The next attempt of the worker to open a session.
@@ -74,7 +69,7 @@ impl TestStudio {
 
     /// The same, for what takes its time.
     pub fn upgrade_within(&self, bound: Duration) -> Upgrading {
-        self.sessions.recv_timeout(bound).expect("the worker does not connect")
+        self.sessions.take_within(bound, VecDeque::pop_front).expect("the worker does not connect")
     }
 
     /// The next session, welcomed: past its first heartbeat.
@@ -89,12 +84,12 @@ impl TestStudio {
 
     /// The same, for what takes its time.
     pub fn request_within(&self, bound: Duration) -> Request {
-        self.requests.recv_timeout(bound).expect("the worker makes no request")
+        self.requests.take_within(bound, VecDeque::pop_front).expect("the worker makes no request")
     }
 
     /// A request that came and that nobody took.
     pub fn try_request(&self) -> Option<Request> {
-        self.requests.try_recv().ok()
+        self.requests.attempt(VecDeque::pop_front)
     }
 
     /// Whether a request came that nobody took.
@@ -104,7 +99,7 @@ impl TestStudio {
 
     /// Whether an attempt to open a session came that nobody took.
     pub fn has_upgrade(&self) -> bool {
-        self.sessions.try_recv().is_ok()
+        self.sessions.attempt(VecDeque::pop_front).is_some()
     }
 }
 
@@ -116,9 +111,7 @@ impl Default for TestStudio {
 
 impl Drop for TestStudio {
     fn drop(&mut self) {
-        self.stops.store(true, Ordering::SeqCst);
-        // Wakes the listener.
-        let _ = TcpStream::connect(self.address);
+        self.listener.close();
         if let Some(listening) = self.listening.take() {
             let _ = listening.join();
         }

@@ -2,18 +2,18 @@
 
 use std::{
     io::{self, Write as _},
-    net::{Shutdown, TcpStream},
-    time::{Duration, Instant},
+    net::Shutdown,
 };
 
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, protocol::CloseFrame};
 
-use super::{PATIENCE, offer};
+use super::{Clock, PATIENCE, Stream, offer};
 
 /// An open session.
 pub struct Session {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Box<dyn Stream>>,
+    clock: Clock,
     /// The heartbeats that came, oldest first. Each was acknowledged.
     pub heartbeats: Vec<Value>,
     /// The log entries that came, oldest first.
@@ -21,8 +21,8 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(socket: WebSocket<TcpStream>) -> Self {
-        Self { socket, heartbeats: Vec::new(), logs: Vec::new() }
+    pub(super) fn new(socket: WebSocket<Box<dyn Stream>>, clock: Clock) -> Self {
+        Self { socket, clock, heartbeats: Vec::new(), logs: Vec::new() }
     }
 
     /// Takes `hello`, welcomes the worker and takes its first heartbeat.
@@ -33,11 +33,6 @@ impl Session {
         self.send(&json!({ "type": "welcome", "workerId": "w-1", "serverTime": "2026-01-01T00:00:00.000Z" }));
         self.heartbeat();
         self
-    }
-
-    /// How long to wait for what comes next, rather than [`PATIENCE`].
-    pub fn set_patience(&self, patience: Duration) {
-        self.socket.get_ref().set_read_timeout(Some(patience)).unwrap();
     }
 
     fn read(&mut self) -> tungstenite::Result<Message> {
@@ -100,7 +95,7 @@ impl Session {
 
     /// The next frame that is no heartbeat and no log batch; those are taken on the way.
     pub fn frame(&mut self) -> Value {
-        let since = Instant::now();
+        let since = self.clock.stopwatch();
         while since.elapsed() < PATIENCE {
             let frame = self.text();
             if !self.takes(&frame) {
@@ -128,7 +123,7 @@ impl Session {
 
     /// Waits until a heartbeat's capabilities have that value.
     pub fn heartbeat_with(&mut self, key: &str, value: impl Into<Value>) {
-        let (since, value) = (Instant::now(), value.into());
+        let (since, value) = (self.clock.stopwatch(), value.into());
         while self.heartbeat()[key] != value {
             assert!(since.elapsed() < PATIENCE, "no heartbeat says that `{key}` is {value}");
         }
@@ -136,7 +131,7 @@ impl Session {
 
     /// Waits until a log line of the worker's has come that contains `text`.
     pub fn log_with(&mut self, text: &str) -> Value {
-        let since = Instant::now();
+        let since = self.clock.stopwatch();
         loop {
             let says =
                 |entry: &&Value| entry["message"].as_str().is_some_and(|message| message.contains(text));
@@ -253,7 +248,7 @@ impl Session {
     }
 
     /// Drops the connection without a word.
-    pub fn drop_connection(self) {
-        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
+    pub fn drop_connection(mut self) {
+        let _ = self.socket.get_mut().shutdown(Shutdown::Both);
     }
 }

@@ -1,5 +1,7 @@
 //! Claims and their loss (section 6): the engine never runs twice for a result that is still had.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::conformance::{Host, Scene, Session, offer, offer_of_bytes};
@@ -117,7 +119,7 @@ pub(super) fn an_orphan_gives_way_to_the_third_other_offer(host: &dyn Host) {
         assert_eq!((&answer["type"], &answer["code"]), (&json!("reject"), &json!("busy")));
         tries += 1;
         assert!(tries < 1_000, "the slot is never free again");
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        scene.studio.clock().sleep(Duration::from_millis(10));
     }
     session.expect("completeJson", "j-5");
     session.complete_ack("j-5");

@@ -1,6 +1,6 @@
 //! Results as bytes on their way to the studio: what a lost session does to them, and how they are sent.
 
-use crate::conformance::{Ended, Host, Request, Scene, Session, TestStudio, offer_of_bytes};
+use crate::conformance::{Ended, Host, Request, Scene, Session, offer_of_bytes};
 
 /// The bytes of a result that don't fit into the buffers of both ends together.
 pub(super) const MANY: usize = 14_000_000;
@@ -55,7 +55,7 @@ pub(super) fn an_answer_before_the_body_has_left_is_heard(host: &dyn Host) {
 /// A redirect never carries the bearer to another host (section 1): it is no success, and tried again.
 pub(super) fn a_redirect_is_not_followed(host: &dyn Host) {
     let scene = Scene::new(host);
-    let elsewhere = TestStudio::new();
+    let elsewhere = host.network().studio();
     let mut session = scene.studio.session();
     let mut upload = upload_of(&scene, &mut session, 100);
     for _ in 0..2 {

@@ -3,20 +3,20 @@
 use serde_json::json;
 
 use crate::{
-    conformance::{InProcess, Local, Start, TestStudio, byte, registered},
+    conformance::{Host as _, InProcess, Local, Start, TestStudio, byte, registered},
     engine::SPILL_ABOVE,
     wire::{Finite, LogLevel},
     worker::{CommandError, Exit, HeartbeatOutcome, JobOutcome, LogLine},
 };
 
-fn scene(host: InProcess) -> (TestStudio, Local) {
-    let studio = TestStudio::new();
+fn scene(host: &InProcess) -> (TestStudio, Local) {
+    let studio = host.network().studio();
     let worker = host.start(Start { base: &studio.base(), identity: registered(), held: false });
     (studio, worker)
 }
 
 /// The observers of section 9.
-pub(super) fn what_happened_can_be_observed(host: InProcess) {
+pub(super) fn what_happened_can_be_observed(host: &InProcess) {
     let (studio, worker) = scene(host);
     let mut session = studio.session();
     session.offer("j-1", "llm", "hello");
@@ -57,16 +57,16 @@ fn check_multipart(content_type: &str, body: &[u8], prompt: &str, length: usize)
 }
 
 /// A result that stays in memory.
-pub(super) fn a_result_in_memory_is_uploaded(host: InProcess) {
+pub(super) fn a_result_in_memory_is_uploaded(host: &InProcess) {
     deliver(host, 8 * 1024 * 1024);
 }
 
 /// A result that is moved to a file, and streamed from it.
-pub(super) fn a_large_result_is_uploaded_from_a_file(host: InProcess) {
+pub(super) fn a_large_result_is_uploaded_from_a_file(host: &InProcess) {
     deliver(host, usize::try_from(SPILL_ABOVE).unwrap() + 12_345);
 }
 
-fn deliver(host: InProcess, length: usize) {
+fn deliver(host: &InProcess, length: usize) {
     let (studio, worker) = scene(host);
     let mut session = studio.session();
     let prompt = length.to_string();
@@ -84,7 +84,7 @@ fn deliver(host: InProcess, length: usize) {
 }
 
 /// A panic is an error of the engine's: the job may be tried elsewhere, and the worker goes on.
-pub(super) fn a_panic_of_the_engine_fails_its_job(host: InProcess) {
+pub(super) fn a_panic_of_the_engine_fails_its_job(host: &InProcess) {
     let (studio, _worker) = scene(host);
     let mut session = studio.session();
     session.offer("j-1", "llm", "panic");
@@ -99,7 +99,7 @@ pub(super) fn a_panic_of_the_engine_fails_its_job(host: InProcess) {
 }
 
 /// A threshold is a number of GB.
-pub(super) fn a_threshold_that_makes_no_sense_is_refused(host: InProcess) {
+pub(super) fn a_threshold_that_makes_no_sense_is_refused(host: &InProcess) {
     let (studio, worker) = scene(host);
     let mut session = studio.session();
     let handle = &worker.running.handle;
@@ -113,7 +113,7 @@ pub(super) fn a_threshold_that_makes_no_sense_is_refused(host: InProcess) {
 }
 
 /// A log line of the program reaches the studio, without the token (sections 2 and 3).
-pub(super) fn log_lines_reach_the_studio(host: InProcess) {
+pub(super) fn log_lines_reach_the_studio(host: &InProcess) {
     let (studio, worker) = scene(host);
     let mut session = studio.session();
     worker.running.handle.log(LogLine {

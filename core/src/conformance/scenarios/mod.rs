@@ -13,7 +13,7 @@ use super::{Host, InProcess};
 /// A scenario that any host can play.
 pub type Scenario = fn(&dyn Host);
 /// A scenario that looks into the worker.
-pub type LocalScenario = fn(InProcess);
+pub type LocalScenario = fn(&InProcess);
 
 macro_rules! list {
     ($($module:ident { $($scenario:ident)* })*) => { &[$($((stringify!($scenario), $module::$scenario),)*)*] };

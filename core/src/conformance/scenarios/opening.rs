@@ -1,20 +1,17 @@
 //! Registration, and the way to a session.
 
-use std::{
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::{
-    conformance::{Host, Hosted, Scene, Session, Start, TestStudio, offer_of_bytes},
+    conformance::{Host, Hosted, Scene, Session, Start, Stopwatch, TestStudio, offer_of_bytes},
     worker::Identity,
 };
 
 /// From nothing to two delivered jobs, and a drain (sections 2, 3, 5 and 6).
 pub(super) fn a_worker_registers_is_approved_and_delivers(host: &dyn Host) {
-    let studio = TestStudio::new();
+    let studio = host.network().studio();
     let worker = host.start(Start { base: &studio.base(), identity: Identity::default(), held: false });
 
     let mut asks = studio.request();
@@ -143,10 +140,10 @@ pub(super) fn a_retry_after_that_makes_no_sense_is_ignored(host: &dyn Host) {
 }
 
 /// Refuses the next upgrade; when that was.
-fn refuse(studio: &TestStudio, status: u16, headers: &str) -> Instant {
+fn refuse(studio: &TestStudio, status: u16, headers: &str) -> Stopwatch {
     let upgrading = studio.upgrade();
     // Before it is said: it is waited for at least as long from when it is heard.
-    let at = Instant::now();
+    let at = studio.clock().stopwatch();
     upgrading.refuse_with(status, headers, "busy");
     at
 }
@@ -196,11 +193,11 @@ fn asks(host: &dyn Host, studio: &TestStudio) -> (Box<dyn Hosted>, Value) {
 
 /// `429` and `5xx`: asked again later, and nothing that was stored is lost (section 2).
 pub(super) fn a_busy_studio_is_asked_for_registration_when_it_says(host: &dyn Host) {
-    let studio = TestStudio::new();
+    let studio = host.network().studio();
     let worker = host.start(Start { base: &studio.base(), identity: Identity::default(), held: false });
     let mut first = studio.request();
     let asked = first.json();
-    let refused = Instant::now();
+    let refused = studio.clock().stopwatch();
     first.answer(429, "Retry-After: 3\r\n", "slowly");
     let mut second = studio.request();
     assert!(refused.elapsed() >= Duration::from_secs(3));
@@ -215,7 +212,7 @@ pub(super) fn a_busy_studio_is_asked_for_registration_when_it_says(host: &dyn Ho
 
 /// `404`: the request is unknown, and the installation stays what it is (section 2).
 pub(super) fn a_request_that_is_unknown_is_made_anew_by_the_same_installation(host: &dyn Host) {
-    let studio = TestStudio::new();
+    let studio = host.network().studio();
     let (_worker, asked) = asks(host, &studio);
     studio.request().answer(404, "", "unknown");
     let mut again = studio.request();
@@ -227,7 +224,7 @@ pub(super) fn a_request_that_is_unknown_is_made_anew_by_the_same_installation(ho
 
 /// `401`: a studio that knows the installation may go on answering for the old secret (section 2).
 pub(super) fn a_secret_that_is_refused_is_replaced_and_so_is_the_installation(host: &dyn Host) {
-    let studio = TestStudio::new();
+    let studio = host.network().studio();
     let (_worker, asked) = asks(host, &studio);
     studio.request().answer(401, "", "who are you");
     let mut again = studio.request();

@@ -1,6 +1,6 @@
 //! What a studio can answer to an upload (section 6), and that heartbeats go on meanwhile.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::delivery::{once, upload_of};
 use crate::conformance::{Host, Scene, Session, offer_of_bytes};
@@ -12,7 +12,7 @@ fn is_tried_again(host: &dyn Host, status: u16, headers: &str, least: Duration) 
     let mut upload = upload_of(&scene, &mut session, 100_000);
     let body = upload.body();
     scene.heartbeats_go_on(&mut session);
-    let answered = Instant::now();
+    let answered = scene.studio.clock().stopwatch();
     upload.answer(status, headers, "not now");
     let mut upload = scene.studio.request();
     assert!(answered.elapsed() >= least);

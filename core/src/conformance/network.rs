@@ -1,0 +1,229 @@
+//! What a scenario is played over.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::CertificateDer};
+
+use super::{
+    TestStudio,
+    authority::Authority,
+    clock::{Clock, Watched},
+    pipe::{BlockingPipe, Pipe, pipe},
+    stream::Stream,
+};
+
+/// What a scenario is played over, and its clock. Clones are the same network.
+#[derive(Clone)]
+pub struct Network(Arc<Inner>);
+
+struct Inner {
+    name: &'static str,
+    kind: Kind,
+    clock: Clock,
+}
+
+enum Kind {
+    Loopback,
+    Tls(Authority),
+    Memory(Watched<Ports>),
+}
+
+/// Who listens in memory, and whom they did not take yet.
+#[derive(Default)]
+struct Ports(BTreeMap<u16, VecDeque<BlockingPipe>>);
+
+/// The first port in memory.
+const FIRST_PORT: u16 = 10_000;
+
+impl Network {
+    /// TCP on this machine: `ws` and `http`.
+    pub fn loopback() -> Self {
+        Self::new("ws", Clock::real(), |_| Kind::Loopback)
+    }
+
+    /// TLS on this machine, `wss` and `https`, by an authority of its own: [`Network::roots`].
+    pub fn loopback_tls() -> Self {
+        Self::new("wss", Clock::real(), |_| Kind::Tls(Authority::new()))
+    }
+
+    /// Pipes in memory: [`Network::dial`].
+    pub fn memory() -> Self {
+        Self::new("memory", Clock::real(), Self::in_memory)
+    }
+
+    /// Pipes in memory, and a clock that stands still until all threads that take part wait. A thread that waits for a
+    /// studio takes part ([`Clock::take_part`]), and so do those that its worker is driven on ([`Clock::spawn`]).
+    pub fn virtual_time() -> Self {
+        Self::new("virtual", Clock::simulated(), Self::in_memory)
+    }
+
+    fn new(name: &'static str, clock: Clock, kind: impl FnOnce(&Clock) -> Kind) -> Self {
+        let kind = kind(&clock);
+        Self(Arc::new(Inner { name, kind, clock }))
+    }
+
+    fn in_memory(clock: &Clock) -> Kind {
+        Kind::Memory(Watched::new(clock, Ports::default()))
+    }
+
+    /// `ws`, `wss`, `memory` or `virtual`.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// What time it is here.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Whom a worker must trust to reach a studio here; empty where nothing is signed.
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        match &self.0.kind {
+            Kind::Tls(authority) => vec![authority.certificate.clone()],
+            Kind::Loopback | Kind::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// The same as a file that `SSL_CERT_FILE` may name.
+    pub fn roots_pem(&self) -> Option<&str> {
+        match &self.0.kind {
+            Kind::Tls(authority) => Some(&authority.pem),
+            Kind::Loopback | Kind::Memory(_) => None,
+        }
+    }
+
+    /// A studio here.
+    pub fn studio(&self) -> TestStudio {
+        self.studio_at(([127, 0, 0, 1], 0).into())
+    }
+
+    /// The same in a certain place: where another one was, say, which has ended.
+    pub fn studio_at(&self, address: SocketAddr) -> TestStudio {
+        TestStudio::listening(self, self.listen(address).unwrap())
+    }
+
+    /// Connects to a studio in memory. Where there are real sockets, that is unsupported.
+    pub fn dial(&self, host: &str, port: u16) -> io::Result<Pipe> {
+        let Kind::Memory(ports) = &self.0.kind else {
+            return Err(ErrorKind::Unsupported.into());
+        };
+        if host != "localhost" && !host.parse().is_ok_and(|address: IpAddr| address.is_loopback()) {
+            return Err(io::Error::new(ErrorKind::NotFound, format!("the host {host} is not known")));
+        }
+        let (worker, studio) = pipe(&self.0.clock);
+        // What is refused is dropped after the change: it changes its pipe.
+        let refused = ports.change(|ports| match ports.0.get_mut(&port) {
+            Some(queue) => {
+                queue.push_back(studio);
+                None
+            }
+            None => Some(studio),
+        });
+        if refused.is_some() { Err(ErrorKind::ConnectionRefused.into()) } else { Ok(worker) }
+    }
+
+    /// What an address here begins with.
+    pub(super) fn scheme(&self) -> &'static str {
+        if matches!(self.0.kind, Kind::Tls(_)) { "https" } else { "http" }
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
+        let tcp = |tls| {
+            let listener = TcpListener::bind(address)?;
+            let address = listener.local_addr()?;
+            let closed = AtomicBool::new(false);
+            Ok(Listener { address, how: Listening::Tcp { listener, tls, closed } })
+        };
+        match &self.0.kind {
+            Kind::Loopback => tcp(None),
+            Kind::Tls(authority) => tcp(Some(Arc::clone(&authority.server))),
+            Kind::Memory(ports) => {
+                let port = ports.change(|ports| ports.bind(address.port())).ok_or(ErrorKind::AddrInUse)?;
+                let address = SocketAddr::new(address.ip(), port);
+                Ok(Listener { address, how: Listening::Memory(ports.clone()) })
+            }
+        }
+    }
+}
+
+impl Ports {
+    /// That port, or any one for 0; nothing when it is taken.
+    fn bind(&mut self, port: u16) -> Option<u16> {
+        let port = match port {
+            0 => (FIRST_PORT..).find(|port| !self.0.contains_key(port))?,
+            port if self.0.contains_key(&port) => return None,
+            port => port,
+        };
+        self.0.insert(port, VecDeque::new());
+        Some(port)
+    }
+}
+
+/// Where a studio takes connections.
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    how: Listening,
+}
+
+enum Listening {
+    Tcp { listener: TcpListener, tls: Option<Arc<ServerConfig>>, closed: AtomicBool },
+    Memory(Watched<Ports>),
+}
+
+impl Listener {
+    /// The next connection. Nothing, once it is closed.
+    pub(super) fn accept(&self) -> Option<Box<dyn Stream>> {
+        match &self.how {
+            Listening::Tcp { listener, tls, closed } => loop {
+                let connection = listener.accept();
+                if closed.load(Ordering::SeqCst) {
+                    return None;
+                }
+                // One that broke before it was taken is nobody's concern.
+                if let Ok(stream) = connection.and_then(|(stream, _)| secured(stream, tls.as_ref())) {
+                    return Some(stream);
+                }
+            },
+            Listening::Memory(ports) => ports
+                .take_until(None, |ports| match ports.0.get_mut(&self.address.port()) {
+                    Some(queue) => queue.pop_front().map(Some),
+                    None => Some(None),
+                })
+                .flatten()
+                .map(|stream| Box::new(stream) as _),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        match &self.how {
+            Listening::Tcp { closed, .. } => {
+                closed.store(true, Ordering::SeqCst);
+                // Wakes who accepts.
+                let _ = TcpStream::connect(self.address);
+            }
+            Listening::Memory(ports) => {
+                // What was not taken is dropped after the change: it changes its pipe.
+                let _queue = ports.change(|ports| ports.0.remove(&self.address.port()));
+            }
+        }
+    }
+}
+
+fn secured(stream: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<Box<dyn Stream>> {
+    stream.set_nodelay(true)?;
+    Ok(match tls {
+        Some(config) => {
+            let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+            Box::new(StreamOwned::new(connection, stream))
+        }
+        None => Box::new(stream),
+    })
+}

@@ -1,0 +1,55 @@
+//! The scenarios as a list of tests, each on a network of its own.
+
+use libtest_mimic::{Arguments, Trial};
+
+use super::{
+    Host, InProcess, Network, StartWorker,
+    scenarios::{ALL, IN_PROCESS, Scenario},
+};
+
+/// Every scenario for workers in this process, over each of these networks: `wss::a_result_is_uploaded`, say.
+pub fn in_process(networks: &[fn() -> Network], start: StartWorker) -> Vec<Trial> {
+    let over = |network: &fn() -> Network| {
+        let network = *network;
+        let (name, host) = (network().name(), move || InProcess::new(network(), start));
+        let mut trials = with_host(name, ALL, host);
+        trials.extend(IN_PROCESS.iter().map(|(scenario, play)| trial(name, scenario, host, play)));
+        trials
+    };
+    networks.iter().flat_map(over).collect()
+}
+
+/// These scenarios, each with a host of its own. Their names begin with `prefix`.
+pub fn with_host<H: Host + 'static>(
+    prefix: &str,
+    scenarios: &[(&str, Scenario)],
+    host: impl Fn() -> H + Copy + Send + 'static,
+) -> Vec<Trial> {
+    let play = |(name, scenario): &(&str, Scenario)| {
+        let scenario = *scenario;
+        trial(prefix, name, host, move |host: &H| scenario(host))
+    };
+    scenarios.iter().map(play).collect()
+}
+
+fn trial<H: Host>(
+    prefix: &str,
+    name: &str,
+    host: impl Fn() -> H + Send + 'static,
+    scenario: impl Fn(&H) + Send + 'static,
+) -> Trial {
+    Trial::test(format!("{prefix}::{name}"), move || {
+        let host = host();
+        let _part = host.network().clock().take_part();
+        scenario(&host);
+        Ok(())
+    })
+}
+
+/// Runs them as the command line says, and ends the program. That is the whole of a `main` without libtest's harness.
+pub fn run(trials: Vec<Trial>) -> ! {
+    let mut arguments = Arguments::from_args();
+    // They mostly wait.
+    arguments.test_threads.get_or_insert(16);
+    libtest_mimic::run(&arguments, trials).exit()
+}
