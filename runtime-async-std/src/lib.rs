@@ -56,17 +56,13 @@ use std::{future::Future, sync::Arc};
 pub use runtime::AsyncStd;
 pub use studio_worker_core::{
     drive::{LOG_TARGET, MemoryStore, Runtime, Store, WorkerHandle, WorkerObservers, record_recent_job},
-    transport::CertificateDer,
+    transport::{CertificateDer, NoRandomness},
 };
 use studio_worker_core::{
     engine::Engine,
+    transport::seed,
     worker::{Exit, Options},
 };
-
-/// The system gave no randomness, without which there are no secrets.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gave no randomness")]
-pub struct NoRandomness(#[from] getrandom::Error);
 
 /// Starts a worker: a handle to observe and steer it, and the future that drives it and ends with the reason
 /// why the worker did. Dropping the future drops all that is under way.
@@ -85,9 +81,7 @@ pub fn start_on(
     engine: Arc<dyn Engine>,
     store: Arc<dyn Store>,
 ) -> Result<(WorkerHandle, impl Future<Output = Exit> + Send + 'static), NoRandomness> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)?;
-    Ok(studio_worker_core::drive::start(runtime, options, engine, store, seed))
+    Ok(studio_worker_core::drive::start(runtime, options, engine, store, seed()?))
 }
 
 /// Runs a program's main future on this thread, with one thread for async-std's executor instead of one for

@@ -89,6 +89,18 @@ pub trait Platform: Clone + Send + Sync + 'static {
     }
 }
 
+/// The system gave no randomness, without which there are no secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gave no randomness")]
+pub struct NoRandomness(#[from] getrandom::Error);
+
+/// 32 bytes of the system's randomness, as a worker is started with.
+pub fn seed() -> Result<[u8; 32], NoRandomness> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
+}
+
 /// The system's wall clock.
 pub fn wall_clock() -> Wall {
     let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);

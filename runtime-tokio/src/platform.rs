@@ -1,0 +1,150 @@
+//! What tokio brings: clocks, timers, TCP; and threads for what blocks.
+
+use std::{
+    fmt,
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use futures::{FutureExt as _, channel::oneshot, future::BoxFuture};
+use studio_worker_core::{
+    http::Reach,
+    time::{Mono, Now},
+    transport::{self, Platform, admit, first_to_connect},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+/// Bytes both ways, over whatever carries them.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for S {}
+
+/// Where a connection leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Address {
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Which addresses the host may have. A dialer that leads elsewhere than to the network has no use for it.
+    pub reach: Reach,
+}
+
+type Dialer = dyn Fn(Address) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> + Send + Sync;
+
+/// The world as tokio sees it. Clones share clock and dialer.
+#[derive(Clone)]
+pub(crate) struct World {
+    start: Instant,
+    dialer: Option<Arc<Dialer>>,
+}
+
+impl World {
+    /// Its clock starts now.
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), dialer: None }
+    }
+
+    /// Connections come from `dial`, and not from TCP.
+    pub(crate) fn dialing<D, F, S>(self, dial: D) -> Self
+    where
+        D: Fn(Address) -> F + Send + Sync + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: ByteStream,
+    {
+        let dialer = move |address| {
+            let dialed = dial(address);
+            async move { Ok(Box::new(dialed.await?) as Box<dyn ByteStream>) }.boxed()
+        };
+        Self { dialer: Some(Arc::new(dialer)), ..self }
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("start", &self.start).finish_non_exhaustive()
+    }
+}
+
+impl Platform for World {
+    type Stream = Compat<Box<dyn ByteStream>>;
+
+    /// By tokio's clock, which tests can pause.
+    fn now(&self) -> Now {
+        Now { mono: Mono::ZERO + self.start.elapsed(), wall: transport::wall_clock() }
+    }
+
+    fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + Send + 'static {
+        let at = self.start + at.since(Mono::ZERO);
+        // Made when it is first polled, where there is a runtime.
+        async move { sleep_until(at).await }
+    }
+
+    fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        reach: Reach,
+    ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
+        let (dialer, address) = (self.dialer.clone(), Address { host: host.to_owned(), port, reach });
+        async move {
+            let stream = match dialer {
+                Some(dial) => dial(address).await?,
+                None => Box::new(tcp(&address).await?),
+            };
+            Ok(stream.compat())
+        }
+    }
+
+    /// On a thread of its own, and not on tokio's for blocking work: a runtime that is shut down waits for those, and
+    /// an engine may never return.
+    fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        async move {
+            let (sender, receiver) = oneshot::channel();
+            let answered = move || {
+                // Nobody waits any more: then the result is of no use.
+                let _ = sender.send(work());
+            };
+            run_on_a_thread(answered);
+            match receiver.await {
+                Ok(result) => result,
+                // The work panicked, which its caller has ruled out; there is nothing to answer with.
+                Err(oneshot::Canceled) => pending().await,
+            }
+        }
+    }
+}
+
+fn run_on_a_thread(work: impl FnOnce() + Send + 'static) {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let taken = Arc::clone(&work);
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let on_it = move || take(&taken).into_iter().for_each(|work| work());
+    if thread::Builder::new().name("studio-worker".into()).spawn(on_it).is_err() {
+        // No thread can be had. Late is better than never.
+        take(&work).into_iter().for_each(|work| work());
+    }
+}
+
+async fn tcp(Address { host, port, reach }: &Address) -> io::Result<TcpStream> {
+    let addresses = match host.parse() {
+        Ok(address) => Ok(vec![SocketAddr::new(address, *port)]),
+        Err(_) => lookup_host((host.as_str(), *port)).await.map(Vec::from_iter),
+    };
+    let stream = first_to_connect(admit(host, addresses, *reach)?, TcpStream::connect, sleep).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
