@@ -1,0 +1,16 @@
+//! HTTP as engines need it, on this runtime.
+#![allow(clippy::unwrap_used, reason = "a test that can't start has failed")]
+
+use libtest_mimic::{Arguments, Trial};
+use studio_worker_core::conformance::exchanges;
+use studio_worker_tokio::{Runtime as _, Tokio, block_on};
+
+fn main() {
+    let trials = exchanges::ALL.iter().map(|(name, test)| {
+        Trial::test(*name, move || {
+            test(&|request| block_on(Tokio::new().exchange(request, "studio-worker/1".into())).unwrap());
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}
