@@ -15,9 +15,7 @@ use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 fn tokio_on(network: &Network) -> Tokio {
     if network.name() == "memory" {
         let network = network.clone();
-        return Tokio::dialing(move |to| {
-            ready(network.dial(&to.host, to.port).map(|pipe| pipe.compat()))
-        });
+        return Tokio::dialing(move |to| ready(network.dial(&to.host, to.port).map(|pipe| pipe.compat())));
     }
     Tokio::new().with_roots(network.roots())
 }
