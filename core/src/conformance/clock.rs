@@ -10,6 +10,7 @@ use std::{
     fmt,
     future::Future,
     mem,
+    ops::Bound,
     pin::{Pin, pin},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -133,7 +134,8 @@ impl Clock {
         let mut state = self.lock();
         let deadline = until.map(|until| state.add_deadline(until, None));
         let found = loop {
-            let due = state.due();
+            let now = state.now();
+            let due = state.due(now);
             if !due.is_empty() {
                 // Whoever is woken may use the clock. It is held meanwhile: this thread doesn't wait.
                 drop(state);
@@ -142,10 +144,10 @@ impl Clock {
                 continue;
             }
             let found = look();
-            if found.is_some() || until.is_some_and(|until| until <= state.now()) {
+            if found.is_some() || until.is_some_and(|until| until <= now) {
                 break found;
             }
-            state = self.block(state);
+            state = self.block(state, now);
         };
         if let Some(deadline) = deadline {
             state.deadlines.remove(&deadline);
@@ -153,15 +155,16 @@ impl Clock {
         found
     }
 
-    fn block<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    /// Blocks until something changes, or a deadline later than `now` comes.
+    fn block<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Mono) -> MutexGuard<'a, State> {
         if let Time::Real(_) = state.time {
-            let now = state.now();
-            let next = state.deadlines.first_key_value().map(|((at, _), _)| at.since(now));
-            let Some(next) = next else {
-                return self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            return match state.next_deadline(now) {
+                Some(next) => {
+                    let woken = self.0.changed.wait_timeout(state, next.since(now));
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
-            let woken = self.0.changed.wait_timeout(state, next.max(Duration::from_micros(1)));
-            return woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         assert!(state.running > 0, "a thread waits that takes no part");
         state.running -= 1;
@@ -201,10 +204,16 @@ impl State {
         deadline
     }
 
-    /// The futures whose time has come.
-    fn due(&mut self) -> Vec<Waker> {
-        let now = self.now();
-        self.deadlines.range_mut(..=(now, u64::MAX)).filter_map(|(_, waker)| waker.take()).collect()
+    /// The futures whose time has come by `now`; each is woken once.
+    fn due(&mut self, now: Mono) -> Vec<Waker> {
+        let due = self.deadlines.range(..=(now, u64::MAX)).filter(|(_, waker)| waker.is_some());
+        let due: Vec<_> = due.map(|(deadline, _)| *deadline).collect();
+        due.into_iter().filter_map(|deadline| self.deadlines.remove(&deadline)?).collect()
+    }
+
+    fn next_deadline(&self, now: Mono) -> Option<Mono> {
+        let later = (Bound::Excluded((now, u64::MAX)), Bound::Unbounded);
+        self.deadlines.range(later).next().map(|((at, _), _)| *at)
     }
 
     fn release_all(&mut self, changed: &Condvar) {
@@ -217,10 +226,10 @@ impl State {
     fn jump_if_idle(&mut self, changed: &Condvar) {
         if self.running == 0
             && self.waiting > 0
-            && let Time::Virtual(now) = &mut self.time
-            && let Some(((at, _), _)) = self.deadlines.first_key_value()
+            && let Time::Virtual(now) = self.time
+            && let Some(next) = self.next_deadline(now)
         {
-            *now = *at;
+            self.time = Time::Virtual(next);
             self.release_all(changed);
         }
     }

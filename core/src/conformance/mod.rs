@@ -29,6 +29,7 @@ mod request;
 pub mod scenarios;
 mod server;
 mod session;
+mod simulated;
 mod stream;
 mod trials;
 
@@ -43,6 +44,7 @@ pub use pipe::Pipe;
 pub use request::{Request, Upgrading};
 pub use server::TestStudio;
 pub use session::Session;
+pub use simulated::{Simulated, simulated};
 pub use stream::Stream;
 pub use trials::{in_process, run, with_host};
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -151,6 +152,12 @@ impl Network {
                 Ok(Listener { address, how: Listening::Memory(ports.clone()) })
             }
         }
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").field("name", &self.0.name).field("clock", &self.0.clock).finish_non_exhaustive()
     }
 }
 

@@ -118,6 +118,11 @@ impl Request {
         let _ = self.stream.get_mut().shutdown(Shutdown::Both);
     }
 
+    /// Ends the connection in good form, whatever was still to be said.
+    pub fn hang_up(self) {
+        self.end();
+    }
+
     /// Waits until the worker ends the connection, which it does without another byte.
     pub fn ends(&mut self) {
         let mut rest = Vec::new();

@@ -1,5 +1,7 @@
 //! Frames of all sorts and sizes.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tungstenite::Message;
 
@@ -178,6 +180,8 @@ pub(super) fn a_flood_of_offers_drops_log_lines_and_says_so(host: &dyn Host) {
             session.expect("reject", &format!("other-{n}"));
         }
         sent += AT_A_TIME;
+        // A second must pass in virtual time, too.
+        scene.studio.clock().sleep(Duration::from_millis(10));
         if let Some(line) = session.logs.iter().find(says) {
             break line.clone();
         }
