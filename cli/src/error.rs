@@ -2,8 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use studio_worker_async_std::NoRandomness;
-use studio_worker_core::worker::Exit;
+use studio_worker_core::{transport::NoRandomness, worker::Exit};
 
 use crate::{config::ConfigError, engines::EngineNameError, lock::LockError};
 
@@ -41,6 +40,19 @@ pub enum Error {
     /// The worker could not be started.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    /// This program is built without the runtime that was asked for.
+    #[error(
+        "this program is built without {name}: use `--runtime {other}`, or build it with `--features {name}`"
+    )]
+    NoSuchRuntime {
+        /// The one that was asked for.
+        name: &'static str,
+        /// The one that there is.
+        other: &'static str,
+    },
+    /// The runtime could not be started.
+    #[error("the runtime can't be started: {0}")]
+    Runtime(#[source] io::Error),
     /// Signals can't be had.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),

@@ -8,6 +8,7 @@
 //! | [`lock`] | one worker for each configuration |
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
+//! | [`runtimes`] | async-std or tokio |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
 pub mod commands;
@@ -20,6 +21,7 @@ pub mod lock;
 pub mod logging;
 pub mod machine;
 pub mod runtime;
+pub mod runtimes;
 pub mod signals;
 #[cfg(any(feature = "sim", test))]
 pub mod sim {

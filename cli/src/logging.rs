@@ -199,7 +199,7 @@ mod tests {
             (Level::Info, "studio_worker::runtime", Some(LogLevel::Info)),
             (Level::Warn, "studio_worker::config::file", Some(LogLevel::Warn)),
             (Level::Error, "studio_worker::logging", Some(LogLevel::Error)),
-            (Level::Warn, "studio_worker_async_std::files", Some(LogLevel::Warn)),
+            (Level::Warn, "studio_worker_core::transport::files", Some(LogLevel::Warn)),
             (Level::Debug, "studio_worker::runtime", None),
             (Level::Info, "studio_worker::studio::session", None),
             // The worker's own, which are on their way already, and those of other crates.

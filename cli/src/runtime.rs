@@ -1,11 +1,11 @@
 //! The worker as a program: what the subcommands do, and the public vocabulary of section 9.
 //!
 //! ```no_run
-//! use studio_worker::{config::ConfigFile, runtime};
+//! use studio_worker::{config::ConfigFile, runtime, runtimes};
 //!
 //! let config = ConfigFile::locate(None)?;
 //! println!("{}", runtime::format_status(&config.load_or_create()?, config.path()));
-//! runtime::run(&config)?; // until a signal ends it
+//! runtime::run(&config, runtimes::Runtime::default())?; // until a signal ends it
 //! # Ok::<_, studio_worker::Error>(())
 //! ```
 
@@ -13,6 +13,7 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     path::Path,
+    pin::pin,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError},
@@ -21,9 +22,8 @@ use std::{
     time::Duration,
 };
 
-use async_std::task;
+use futures::future::{Either, select};
 use serde_json::{Value, json};
-use studio_worker_async_std as async_std_runtime;
 pub use studio_worker_core::{
     drive::{WorkerHandle, WorkerObservers, record_recent_job},
     worker::{
@@ -43,6 +43,7 @@ use crate::{
     engines::{self, Pace},
     lock::InstanceLock,
     logging, machine,
+    runtimes::Runtime,
     signals::Shutdown,
 };
 
@@ -282,7 +283,7 @@ pub fn disclosure(config: &Config) -> Option<String> {
 }
 
 /// Runs a worker with the configuration in `file` until it ends: by a signal, or since it can't go on.
-pub fn run(file: &ConfigFile) -> Result<(), Error> {
+pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
     let shutdown = Shutdown::listen().map_err(Error::Signals)?;
     file.load_or_create()?;
     let lock = InstanceLock::acquire(file)?;
@@ -295,7 +296,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Error> {
             file.path().display()
         );
     }
-    let exit = async_std_runtime::block_on(run_loops(file.clone(), config, Some(shutdown)))?;
+    let exit = on.block_on(run_loops(file.clone(), config, on, Some(shutdown)))??;
     drop(lock);
     match exit {
         Exit::Drained | Exit::Stopped => Ok(()),
@@ -304,8 +305,14 @@ pub fn run(file: &ConfigFile) -> Result<(), Error> {
 }
 
 /// Drives a worker, its configuration's watcher and, if there is one, the operator's way to end it. The caller sees to
-/// it that only one worker runs with a configuration ([`InstanceLock`]).
-pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdown>) -> Result<Exit, Error> {
+/// it that only one worker runs with a configuration ([`InstanceLock`]), and polls this on the runtime that it names
+/// ([`Runtime::block_on`]).
+pub async fn run_loops(
+    file: ConfigFile,
+    config: Config,
+    on: Runtime,
+    shutdown: Option<Shutdown>,
+) -> Result<Exit, Error> {
     let pace = Pace::of(&config);
     let engine = engines::build(&config, &pace)
         .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
@@ -320,7 +327,7 @@ pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdo
     }
     let options = Options::new(settings(&config, &*engine), format!("studio-worker/{VERSION}"));
     let store = Arc::new(ConfigStore::new(file.clone()));
-    let (handle, driving) = async_std_runtime::start(options, Arc::clone(&engine), store)?;
+    let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
     // than a timer, which wakes two others.
@@ -332,12 +339,14 @@ pub async fn run_loops(file: ConfigFile, config: Config, shutdown: Option<Shutdo
             "changes of the configuration count after a restart only, since no thread could be had: {error}"
         );
     }
-    let listening = shutdown.map(|shutdown| task::spawn(shutdown.steer(handle)));
-    let exit = driving.await;
+    let exit = match shutdown {
+        None => driving.await,
+        Some(shutdown) => match select(driving, pin!(shutdown.steer(handle))).await {
+            Either::Left((exit, _)) => exit,
+            Either::Right((never, _)) => match never {},
+        },
+    };
     drop((forwarding, ends));
-    if let Some(listening) = listening {
-        listening.cancel().await;
-    }
     Ok(exit)
 }
 

@@ -1,6 +1,8 @@
 //! How an operator, a terminal or a service manager ends a worker.
 
 use std::{
+    convert::Infallible,
+    future::pending,
     io,
     sync::{
         Arc,
@@ -35,7 +37,7 @@ impl Shutdown {
     }
 
     /// Drains the worker at the first signal, and ends it at once at the second (section 6).
-    pub async fn steer(mut self, handle: WorkerHandle) {
+    pub async fn steer(mut self, handle: WorkerHandle) -> Infallible {
         self.signals.next().await;
         log::info!("a signal came: no new job is taken; another signal ends the running one, too");
         handle.drain();
@@ -44,6 +46,6 @@ impl Shutdown {
         log::warn!("a second signal came: ending at once");
         handle.stop();
         // Kept, since without them the next signal would find its usual meaning again.
-        futures::future::pending::<()>().await;
+        pending().await
     }
 }

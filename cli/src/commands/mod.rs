@@ -20,7 +20,7 @@ use std::{
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::StyledStr};
 
-use crate::{Error, config::ConfigFile, logging};
+use crate::{Error, config::ConfigFile, logging, runtimes::Runtime};
 
 /// Takes jobs from a studio and runs them on this machine.
 ///
@@ -39,6 +39,9 @@ pub struct Cli {
     /// Use this configuration instead of the one in the user's configuration directory.
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
+    /// Drive the worker of `run` or `demo` with this async runtime.
+    #[arg(long, global = true, value_name = "NAME", value_enum, default_value_t)]
+    pub runtime: Runtime,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -150,9 +153,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     let file = || ConfigFile::locate(cli.config.as_deref());
     match cli.command {
-        Command::Run => run::run(&file()?)?,
+        Command::Run => run::run(&file()?, cli.runtime)?,
         #[cfg(feature = "studio")]
-        Command::Demo(demo) => demo.run(out)?,
+        Command::Demo(demo) => demo.run(cli.runtime, out)?,
         #[cfg(feature = "studio")]
         Command::Studio(studio) => studio.run(out)?,
         Command::Register(register) => register.run(&file()?, out)?,

@@ -24,7 +24,10 @@ use std::{
 use serde_json::{Value, json};
 use studio_worker_core::{time::Wall, wire::address::segment};
 
-use crate::studio::{Client, ClientError, RunError, StartError};
+use crate::{
+    runtimes::Runtime,
+    studio::{Client, ClientError, RunError, StartError},
+};
 use programme::{Piece, programme};
 use progress::Progress;
 use stage::Stage;
@@ -105,13 +108,13 @@ pub struct Delivered {
 
 /// Plays the demo: results go to `folder`, or to a new one under the current folder; what happens is said on `out`,
 /// and as a progress bar on stderr when that is a terminal.
-pub fn play(folder: Option<PathBuf>, out: &mut dyn Write) -> Result<Vec<Delivered>, DemoError> {
+pub fn play(folder: Option<PathBuf>, on: Runtime, out: &mut dyn Write) -> Result<Vec<Delivered>, DemoError> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let signals: Vec<_> = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]
         .into_iter()
         .map(|signal| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
         .collect::<Result<_, _>>()?;
-    let outcome = play_until(&interrupted, folder, out);
+    let outcome = play_until(&interrupted, folder, on, out);
     for signal in signals {
         signal_hook::low_level::unregister(signal);
     }
@@ -121,10 +124,11 @@ pub fn play(folder: Option<PathBuf>, out: &mut dyn Write) -> Result<Vec<Delivere
 fn play_until(
     interrupted: &AtomicBool,
     folder: Option<PathBuf>,
+    on: Runtime,
     out: &mut dyn Write,
 ) -> Result<Vec<Delivered>, DemoError> {
     let (folder, made) = make_folder(folder)?;
-    let outcome = play_into(&folder, interrupted, out);
+    let outcome = play_into(&folder, interrupted, on, out);
     if outcome.is_err() && made {
         // Only an empty one can be removed: what was delivered stays.
         let _ = fs::remove_dir(&folder);
@@ -135,9 +139,10 @@ fn play_until(
 fn play_into(
     folder: &Path,
     interrupted: &AtomicBool,
+    on: Runtime,
     out: &mut dyn Write,
 ) -> Result<Vec<Delivered>, DemoError> {
-    let stage = Stage::open()?;
+    let stage = Stage::open(on)?;
     let act = Act { client: Client::new(stage.address()), stage: &stage, interrupted, start: Instant::now() };
     writeln!(out, "studio:   http://{}", stage.address())?;
 

@@ -6,7 +6,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use studio_worker_async_std as async_std_runtime;
 use studio_worker_core::{
     drive::WorkerHandle,
     studio::Options as Rules,
@@ -19,6 +18,7 @@ use crate::{
     VERSION,
     config::{ConfigFile, ConfigStore, Edit},
     engines, runtime,
+    runtimes::Runtime,
     studio::{Config, Running, Server},
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts both: the worker asks to be registered at once.
-    pub(super) fn open() -> Result<Self, DemoError> {
+    pub(super) fn open(on: Runtime) -> Result<Self, DemoError> {
         let place = tempfile::Builder::new().prefix("studio-demo-").tempdir()?;
         let studio = Server::open(Config {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -41,7 +41,7 @@ impl Stage {
             options: Rules::default(),
         })?
         .spawn()?;
-        let worker = Worker::start(&place, studio.address())?;
+        let worker = Worker::start(&place, studio.address(), on)?;
         Ok(Self { worker, studio, place })
     }
 
@@ -77,7 +77,7 @@ struct Worker {
 
 impl Worker {
     /// As `studio-worker run` does it, with a configuration of its own.
-    fn start(place: &TempDir, studio: SocketAddr) -> Result<Self, DemoError> {
+    fn start(place: &TempDir, studio: SocketAddr, on: Runtime) -> Result<Self, DemoError> {
         let failed = |error: &dyn std::fmt::Display| DemoError::Worker(error.to_string());
         let file = ConfigFile::locate(Some(&place.path().join("config.toml"))).map_err(|e| failed(&e))?;
         let config = file
@@ -91,12 +91,14 @@ impl Worker {
         let settings = runtime::settings(&config, &*engine);
         let options = Options::new(settings, format!("studio-worker/{VERSION}"));
         let store = Arc::new(ConfigStore::new(file));
-        let (handle, driving) = async_std_runtime::start(options, engine, store).map_err(|e| failed(&e))?;
+        let (handle, driving) = on.start(options, engine, store).map_err(|e| failed(&e))?;
         let exit = Arc::new(Mutex::new(None));
         let seen = Arc::clone(&exit);
         let thread = thread::Builder::new().name("demo/worker".to_owned()).spawn(move || {
-            let exit = async_std_runtime::block_on(driving);
-            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
+            match on.block_on(driving) {
+                Ok(exit) => *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit),
+                Err(error) => log::error!("{error}"),
+            }
         })?;
         Ok(Self { handle, exit, thread: Some(thread) })
     }

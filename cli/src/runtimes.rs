@@ -1,0 +1,78 @@
+//! Which async runtime drives the worker: both run the same core by the same loop.
+
+use std::{future::Future, sync::Arc};
+
+use clap::ValueEnum;
+use futures::future::BoxFuture;
+use studio_worker_core::{
+    drive::{Store, WorkerHandle},
+    engine::Engine,
+    worker::{Exit, Options},
+};
+
+use crate::Error;
+
+#[cfg(not(any(feature = "async-std", feature = "tokio")))]
+compile_error!("a worker needs a runtime: build with the feature `async-std`, `tokio` or both");
+
+/// An async runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    /// async-std, with async-tungstenite and surf
+    AsyncStd,
+    /// tokio, with hyper
+    Tokio,
+}
+
+impl Default for Runtime {
+    /// async-std, unless this program is built without it.
+    fn default() -> Self {
+        if cfg!(feature = "async-std") { Self::AsyncStd } else { Self::Tokio }
+    }
+}
+
+/// A worker's handle, and the future that drives it.
+pub type Started = (WorkerHandle, BoxFuture<'static, Exit>);
+
+impl Runtime {
+    /// Starts a worker. Its future is driven by [`Runtime::block_on`].
+    pub fn start(
+        self,
+        options: Options,
+        engine: Arc<dyn Engine>,
+        store: Arc<dyn Store>,
+    ) -> Result<Started, Error> {
+        match self {
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => {
+                let (handle, driving) = studio_worker_async_std::start(options, engine, store)?;
+                Ok((handle, Box::pin(driving)))
+            }
+            #[cfg(feature = "tokio")]
+            Self::Tokio => {
+                let (handle, driving) = studio_worker_tokio::start(options, engine, store)?;
+                Ok((handle, Box::pin(driving)))
+            }
+            #[allow(unreachable_patterns, reason = "both are built in")]
+            _ => Err(self.is_missing()),
+        }
+    }
+
+    /// Runs a future to its end, on this thread.
+    pub fn block_on<T>(self, future: impl Future<Output = T>) -> Result<T, Error> {
+        match self {
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => Ok(studio_worker_async_std::block_on(future)),
+            #[cfg(feature = "tokio")]
+            Self::Tokio => studio_worker_tokio::block_on(future).map_err(Error::Runtime),
+            #[allow(unreachable_patterns, reason = "both are built in")]
+            _ => Err(self.is_missing()),
+        }
+    }
+
+    #[allow(dead_code, reason = "both are built in")]
+    fn is_missing(self) -> Error {
+        let name = if self == Self::Tokio { "tokio" } else { "async-std" };
+        Error::NoSuchRuntime { name, other: if self == Self::Tokio { "async-std" } else { "tokio" } }
+    }
+}
