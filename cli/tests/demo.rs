@@ -30,9 +30,15 @@ fn home() -> tempfile::TempDir {
 
 #[test]
 fn the_demo_delivers_one_file_of_each_kind() {
+    for runtime in ["async-std", "tokio"] {
+        delivers_one_file_of_each_kind(runtime);
+    }
+}
+
+fn delivers_one_file_of_each_kind(runtime: &str) {
     let home = home();
     let start = Instant::now();
-    let output = demo(home.path(), &["--out", "results"]);
+    let output = demo(home.path(), &["--runtime", runtime, "--out", "results"]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(start.elapsed() < Duration::from_secs(60));

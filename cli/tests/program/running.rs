@@ -7,6 +7,44 @@ use studio_worker_core::conformance::{Session, TestStudio};
 
 use super::{Home, Running};
 
+/// Makes tests of these functions, on each runtime that the program may run on.
+macro_rules! on_each_runtime {
+    ($($(#[$attribute:meta])* $test:ident)*) => {
+        on_each_runtime! { async_std "async-std" $($(#[$attribute])* $test)* }
+        on_each_runtime! { tokio "tokio" $($(#[$attribute])* $test)* }
+    };
+    ($module:ident $name:literal $($(#[$attribute:meta])* $test:ident)*) => {
+        mod $module {
+            $(
+                $(#[$attribute])*
+                #[test]
+                fn $test() {
+                    super::$test($name);
+                }
+            )*
+        }
+    };
+}
+
+on_each_runtime! {
+    a_worker_registers_and_stores_what_it_is_told
+    what_the_published_programs_left_serves_without_registering_anew
+    a_changed_file_reaches_a_running_worker
+    another_address_is_taken_over_while_running
+    a_second_run_names_the_first
+    a_worker_whose_directory_cannot_be_written_serves_and_is_still_the_only_one
+    nothing_is_sent_before_it_can_be_stored
+    a_second_signal_ends_a_drain_and_the_job
+    a_signal_ends_a_worker_that_waits_for_its_approval
+    a_refused_token_ends_the_program_with_what_to_do
+    a_rejected_registration_ends_the_program_and_is_remembered
+    a_studio_that_cannot_be_reached_ends_the_program_when_it_was_told_to
+    an_engine_that_is_not_served_ends_the_program
+    a_studio_that_nobody_chose_is_named_before_it_is_told_anything
+    #[cfg(target_os = "linux")]
+    an_idle_worker_is_small
+}
+
 const TOKEN: &str = "tok-7f3a9c5e";
 
 /// As 0.2 leaves it after its approval, and as 0.4 does.
@@ -18,8 +56,8 @@ fn approved(studio: &TestStudio, more: &str) -> Home {
 }
 
 /// A worker with every log line there is.
-fn run(home: &Home) -> Running {
-    Running::start(home.program(&["run"]).env("RUST_LOG", "trace"))
+fn run(home: &Home, on: &str) -> Running {
+    Running::start(home.program(&["--runtime", on, "run"]).env("RUST_LOG", "trace"))
 }
 
 /// Ends it as a service manager does.
@@ -32,14 +70,13 @@ fn drain(worker: Running, session: &mut Session) -> String {
     log
 }
 
-#[test]
-fn a_worker_registers_and_stores_what_it_is_told() {
+fn a_worker_registers_and_stores_what_it_is_told(on: &str) {
     let studio = TestStudio::new();
     let home = Home::with(&format!(
         "# mine\napi_base_url = '{}'\nlabel = 'rig' # why\nfuture_key = 1\n",
         studio.base()
     ));
-    let worker = run(&home);
+    let worker = run(&home, on);
     let mut asks = studio.request();
     assert_eq!(asks.path, "/graphics/api/workers/register-request");
     assert_eq!(asks.header("user-agent"), format!("studio-worker/{}", studio_worker::VERSION));
@@ -71,8 +108,7 @@ fn a_worker_registers_and_stores_what_it_is_told() {
     assert!(!text.contains(&secret), "forgotten with the first welcome: {text}");
 }
 
-#[test]
-fn what_the_published_programs_left_serves_without_registering_anew() {
+fn what_the_published_programs_left_serves_without_registering_anew(on: &str) {
     let generations = [
         "vram_threshold_gb = 12.0\nauto_start = true\nauto_enabled = true\nengine = \"synthetic\"\nengines = []\n",
         "vram_threshold_gb = 12.0\nmemory_max_gb = 32\nauto_start = true\nmodels_root = \"/srv/models\"\n",
@@ -80,7 +116,7 @@ fn what_the_published_programs_left_serves_without_registering_anew() {
     for (generation, engine) in generations.into_iter().zip(["synthetic", "multi"]) {
         let studio = TestStudio::new();
         let home = approved(&studio, generation);
-        let worker = run(&home);
+        let worker = run(&home, on);
         let upgrading = studio.upgrade();
         assert_eq!(upgrading.0.header("authorization"), format!("Bearer {TOKEN}"));
         let mut session = upgrading.accept().welcome();
@@ -110,11 +146,10 @@ fn heartbeat_with(session: &mut Session, key: &str, wanted: &Value) {
     panic!("no heartbeat says {key} = {wanted}");
 }
 
-#[test]
-fn a_changed_file_reaches_a_running_worker() {
+fn a_changed_file_reaches_a_running_worker(on: &str) {
     let studio = TestStudio::new();
     let home = approved(&studio, "vram_threshold_gb = 12\nlabel = 'a'\n");
-    let mut worker = run(&home);
+    let mut worker = run(&home, on);
     let mut session = studio.session();
     home.prints(&["set-threshold", "8.5"]);
     heartbeat_with(&mut session, "vramThresholdGb", &json!(8.5));
@@ -157,11 +192,10 @@ fn a_changed_file_reaches_a_running_worker() {
     assert!(session.logs.iter().all(|line| !line["message"].as_str().unwrap().contains(TOKEN)));
 }
 
-#[test]
-fn another_address_is_taken_over_while_running() {
+fn another_address_is_taken_over_while_running(on: &str) {
     let (studio, other) = (TestStudio::new(), TestStudio::new());
     let home = approved(&studio, "");
-    let worker = run(&home);
+    let worker = run(&home, on);
     let mut session = studio.session();
     home.prints(&["register", "--api-base-url", &other.base()]);
     assert_eq!(session.closed().0, 1000);
@@ -169,14 +203,13 @@ fn another_address_is_taken_over_while_running() {
     drain(worker, &mut session);
 }
 
-#[test]
-fn a_second_run_names_the_first() {
+fn a_second_run_names_the_first(on: &str) {
     let studio = TestStudio::new();
     let home = approved(&studio, "");
-    let worker = run(&home);
+    let worker = run(&home, on);
     let mut session = studio.session();
     let pid = worker.child.id();
-    let error = home.fails(&["run"]);
+    let error = home.fails(&["--runtime", on, "run"]);
     assert!(error.contains(&format!("another studio-worker (process {pid}) runs with ")), "{error}");
     let status: Value = serde_json::from_str(&home.prints(&["status", "--json"])).unwrap();
     assert_eq!(status["runningPid"], pid);
@@ -184,34 +217,32 @@ fn a_second_run_names_the_first() {
     let status: Value = serde_json::from_str(&home.prints(&["status", "--json"])).unwrap();
     assert_eq!(status["runningPid"], Value::Null);
     // Nor does one that was killed keep the next one from running.
-    let killed = run(&home);
+    let killed = run(&home, on);
     let session = studio.session();
     drop((killed, session));
-    let worker = run(&home);
+    let worker = run(&home, on);
     let mut session = studio.session();
     drain(worker, &mut session);
 }
 
-#[test]
-fn a_worker_whose_directory_cannot_be_written_serves_and_is_still_the_only_one() {
+fn a_worker_whose_directory_cannot_be_written_serves_and_is_still_the_only_one(on: &str) {
     let studio = TestStudio::new();
     let home = approved(&studio, "");
     for lock in [".config.toml.run", ".config.toml.lock"] {
         fs::create_dir(home.dir.path().join(lock)).unwrap();
     }
-    let worker = run(&home);
+    let worker = run(&home, on);
     let mut session = studio.session();
-    assert!(home.fails(&["run"]).contains("another studio-worker runs with "));
+    assert!(home.fails(&["--runtime", on, "run"]).contains("another studio-worker runs with "));
     drain(worker, &mut session);
 }
 
-#[test]
-fn nothing_is_sent_before_it_can_be_stored() {
+fn nothing_is_sent_before_it_can_be_stored(on: &str) {
     let studio = TestStudio::new();
     let home = Home::with(&format!("api_base_url = '{}'\n", studio.base()));
     let lock = home.dir.path().join(".config.toml.lock");
     fs::create_dir(&lock).unwrap();
-    let mut worker = run(&home);
+    let mut worker = run(&home, on);
     let line = worker.logs("could not be saved, trying again");
     assert!(line.contains("ERROR") && line.contains(".config.toml.lock"), "{line}");
     assert!(!studio.has_request());
@@ -222,11 +253,10 @@ fn nothing_is_sent_before_it_can_be_stored() {
     assert_eq!(worker.ends().0.code(), Some(0));
 }
 
-#[test]
-fn a_second_signal_ends_a_drain_and_the_job() {
+fn a_second_signal_ends_a_drain_and_the_job(on: &str) {
     let studio = TestStudio::new();
     let home = approved(&studio, "");
-    let mut worker = run(&home);
+    let mut worker = run(&home, on);
     let mut session = studio.session();
     // A film that takes longer to make than this test.
     session.send(&json!({ "type": "offer", "claim": {
@@ -245,11 +275,10 @@ fn a_second_signal_ends_a_drain_and_the_job() {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-#[test]
-fn a_signal_ends_a_worker_that_waits_for_its_approval() {
+fn a_signal_ends_a_worker_that_waits_for_its_approval(on: &str) {
     let studio = TestStudio::new();
     let home = Home::with(&format!("api_base_url = '{}'\n", studio.base()));
-    let worker = run(&home);
+    let worker = run(&home, on);
     studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
     worker.signal("-TERM");
     let (status, log, _) = worker.ends();
@@ -268,42 +297,38 @@ fn ends_with(worker: Running) -> String {
     last.to_owned()
 }
 
-#[test]
-fn a_refused_token_ends_the_program_with_what_to_do() {
+fn a_refused_token_ends_the_program_with_what_to_do(on: &str) {
     let studio = TestStudio::new();
     let home = approved(&studio, "");
-    let worker = run(&home);
+    let worker = run(&home, on);
     studio.upgrade().refuse(401, &format!("token {TOKEN} is wrong"));
     let line = ends_with(worker);
     assert!(line.contains("refused") && line.contains("register --reset"), "{line}");
     assert!(home.text().contains(TOKEN), "nothing that was stored is lost");
 }
 
-#[test]
-fn a_rejected_registration_ends_the_program_and_is_remembered() {
+fn a_rejected_registration_ends_the_program_and_is_remembered(on: &str) {
     let studio = TestStudio::new();
     let home = Home::with(&format!("api_base_url = '{}'\n", studio.base()));
-    let worker = run(&home);
+    let worker = run(&home, on);
     studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
     studio.request().answer_json(200, &json!({ "status": "rejected", "reason": "not you" }));
     assert!(ends_with(worker).contains("(not you)"));
     assert!(home.prints(&["status"]).contains("registration:       rejected (not you)\n"));
-    assert!(ends_with(run(&home)).contains("register --reset"), "a restart does not ask again");
+    assert!(ends_with(run(&home, on)).contains("register --reset"), "a restart does not ask again");
     assert!(!studio.has_request());
 }
 
-#[test]
-fn a_studio_that_cannot_be_reached_ends_the_program_when_it_was_told_to() {
+fn a_studio_that_cannot_be_reached_ends_the_program_when_it_was_told_to(on: &str) {
     // A port that nobody listens on.
     let base = TestStudio::new().base();
     let home = Home::with(&format!(
         "api_base_url = '{base}'\nworker_id = 'w-1'\nauth_token = '{TOKEN}'\nws_reconnect_attempts = 1\n"
     ));
-    assert!(ends_with(run(&home)).contains("could not be reached"));
+    assert!(ends_with(run(&home, on)).contains("could not be reached"));
 }
 
-#[test]
-fn an_engine_that_is_not_served_ends_the_program() {
+fn an_engine_that_is_not_served_ends_the_program(on: &str) {
     for (engine, name) in [
         ("engine = 'gradio'", "gradio"),
         ("engine = 'llama'", "llama"),
@@ -311,18 +336,18 @@ fn an_engine_that_is_not_served_ends_the_program() {
     ] {
         let studio = TestStudio::new();
         let home = approved(&studio, engine);
-        let error = home.fails(&["run"]);
+        let error = home.fails(&["--runtime", on, "run"]);
         assert!(error.contains(&format!("can't serve the engine \"{name}\"")), "{error}");
         assert!(error.contains("config.toml") && error.contains("key `engine"), "{error}");
         assert!(home.prints(&["status"]).contains("engine:"), "what is set can still be seen");
     }
 }
 
-#[test]
-fn a_studio_that_nobody_chose_is_named_before_it_is_told_anything() {
+fn a_studio_that_nobody_chose_is_named_before_it_is_told_anything(on: &str) {
     let home = Home::with("label = 'x'\n");
     // Nothing is reached from here: no name is looked up, since there is no such proxy.
-    let mut worker = Running::start(home.program(&["run"]).env("https_proxy", "http://127.0.0.1:9"));
+    let mut worker =
+        Running::start(home.program(&["--runtime", on, "run"]).env("https_proxy", "http://127.0.0.1:9"));
     let line = worker.logs("host name");
     assert!(line.contains("https://studio.minis.gg") && line.contains("user name"), "{line}");
     assert!(line.contains("register --api-base-url"), "{line}");
@@ -332,18 +357,17 @@ fn a_studio_that_nobody_chose_is_named_before_it_is_told_anything() {
 
     let studio = TestStudio::new();
     let home = approved(&studio, "");
-    let worker = run(&home);
+    let worker = run(&home, on);
     let mut session = studio.session();
     let log = drain(worker, &mut session);
     assert!(!log.contains("are now told"), "this one was chosen: {log}");
 }
 
-#[test]
 #[cfg(target_os = "linux")]
-fn an_idle_worker_is_small() {
+fn an_idle_worker_is_small(on: &str) {
     let studio = TestStudio::new();
     let home = approved(&studio, "");
-    let worker = Running::start(&mut home.program(&["run"]));
+    let worker = Running::start(&mut home.program(&["--runtime", on, "run"]));
     let mut session = studio.session();
     // Long enough that the watcher has looked and threads that were needed at the start have ended.
     let mut threads = usize::MAX;
