@@ -53,14 +53,18 @@ pub(crate) fn all() -> Vec<Case> {
 
 /// The offer of the `n`-th of many jobs, a chat with a prompt of about 40 characters.
 pub(crate) fn job(n: usize) -> String {
-    let text =
-        offer("llama-cpp", "qwen3-8b", &chat(&format!("What was the weather like on day {n} at sea?")));
-    text.replace(JOB, &format!("{JOB}-{n}"))
+    let text = offer("llama-cpp", "qwen3-8b", &chat(&prompt(n)));
+    text.replace(&format!("{JOB}0000"), &format!("{JOB}{n:04}"))
+}
+
+/// Its prompt.
+pub(crate) fn prompt(n: usize) -> String {
+    format!("What was the weather on day {n:02} at sea?")
 }
 
 /// The studio has noted the end of that job.
 pub(crate) fn ack(kind: &str, n: usize) -> String {
-    json!({ "type": kind, "jobId": format!("{JOB}-{n}") }).to_string()
+    json!({ "type": kind, "jobId": format!("{JOB}{n:04}") }).to_string()
 }
 
 /// A chat of a few messages, of which `last` is the last.
@@ -92,7 +96,7 @@ pub(crate) fn offer(engine: &str, model: &str, task: &Value) -> String {
             "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" })
     };
     let claim = json!({
-        "jobId": JOB, "gameId": "game_01jdq6tq3x", "assetName": "portraits/hero",
+        "jobId": format!("{JOB}0000"), "gameId": "game_01jdq6tq3x", "assetName": "portraits/hero",
         "model": model, "vramGbEstimate": 7.5, "task": task,
         "modelSource": {
             "engine": engine,
@@ -112,7 +116,7 @@ fn long() -> String {
     PICTURE.chars().cycle().take(8 * 1024).collect()
 }
 
-const JOB: &str = "job_01jdq6v1z8k3m5n7p9r2t4w6y8";
+const JOB: &str = "job-1a2b3c4d5e6f";
 const FILES: &str = "https://files.example/models/resolve/main";
 const PICTURE: &str = "A portrait of an old lighthouse keeper at dusk, weathered face lit by the lamp behind him, \
     oilskin coat with brass buttons, soft rain, shallow depth of field, painted in muted blues with a warm rim light";

@@ -34,8 +34,7 @@ pub(crate) struct Quiet {
 
 impl Quiet {
     /// A worker that was welcomed and has said its first heartbeat.
-    pub(crate) fn serving() -> Self {
-        let world = World::new();
+    pub(crate) fn serving(world: World) -> Self {
         let options = Options::new(settings(), "studio-worker/1.0.0");
         let engine = Arc::new(Prompt { services: options.settings.services.clone() });
         let store = Arc::new(MemoryStore::default());
@@ -83,8 +82,9 @@ impl Quiet {
     }
 }
 
+/// Where it is driven: its clock and its socket.
 #[derive(Clone)]
-struct World(Arc<Mutex<State>>);
+pub(crate) struct World(Arc<Mutex<State>>);
 
 struct State {
     now: Duration,
@@ -93,7 +93,8 @@ struct State {
 }
 
 impl World {
-    fn new() -> Self {
+    /// A world at its start.
+    pub(crate) fn new() -> Self {
         // Roomy, so that what grows is the worker's.
         Self(Arc::new(Mutex::new(State { now: START, incoming: VecDeque::with_capacity(64), sent: 0 })))
     }

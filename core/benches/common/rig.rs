@@ -129,6 +129,11 @@ impl Rig {
         self.pass(Duration::from_secs(1));
     }
 
+    /// Frames that were handed over so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     fn tell(&mut self, input: Input) {
         self.worker.handle(self.now, input);
         self.drain();

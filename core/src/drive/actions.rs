@@ -66,7 +66,7 @@ impl<R: Runtime> Driver<R> {
                 let gone = self.runtime.discard(file);
                 self.spawn(Task::Tidy, gone.map(|()| Outcome::Tidied).boxed());
             }
-            Action::RecordRecentJob(job) => self.observers.record(job),
+            Action::RecordRecentJob(job) => self.observers.record(&job),
             Action::Observe(observation) => self.observers.observe(observation),
             Action::Store { store, changes } => {
                 self.saves.push_back((store, changes));

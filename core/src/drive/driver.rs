@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::poll_fn,
+    future::{Future, poll_fn},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -144,21 +144,27 @@ impl<R: Runtime> Driver<R> {
         }
     }
 
-    pub(super) async fn run(mut self) -> Exit {
-        let _closes = ClosesMailbox(Arc::clone(&self.mailbox));
-        let exit = poll_fn(|cx| self.poll(cx)).await;
-        // Files are deleted and the peer's close is answered: a moment's work, and bounded.
-        self.link = None;
-        self.discard_unseen();
-        self.tasks.retain(|(task, _)| *task == Task::Tidy);
-        let bound = self.runtime.now().mono + 2 * FAREWELL_BOUND;
-        let tidied = poll_fn(|cx| {
-            self.tasks.retain_mut(|(_, future)| future.as_mut().poll(cx).is_pending());
-            if self.tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-        });
-        let runtime = self.runtime.clone();
-        select(tidied, sleep_past(&runtime, bound).boxed()).await;
-        exit
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` has room for `self` twice: as it came, and as it is used"
+    )]
+    pub(super) fn run(mut self) -> impl Future<Output = Exit> + Send + 'static {
+        async move {
+            let _closes = ClosesMailbox(Arc::clone(&self.mailbox));
+            let exit = poll_fn(|cx| self.poll(cx)).await;
+            // Files are deleted and the peer's close is answered: a moment's work, and bounded.
+            self.link = None;
+            self.discard_unseen();
+            self.tasks.retain(|(task, _)| *task == Task::Tidy);
+            let bound = self.runtime.now().mono + 2 * FAREWELL_BOUND;
+            let tidied = poll_fn(|cx| {
+                self.tasks.retain_mut(|(_, future)| future.as_mut().poll(cx).is_pending());
+                if self.tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let runtime = self.runtime.clone();
+            select(tidied, sleep_past(&runtime, bound).boxed()).await;
+            exit
+        }
     }
 
     /// Deletes the file of a result that came as the worker ended.
@@ -180,11 +186,22 @@ impl<R: Runtime> Driver<R> {
                 return Poll::Ready(exit);
             }
             if !self.look(cx) {
+                self.let_go();
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// A driver at rest keeps no room for what may happen next: there may be thousands of them.
+    fn let_go(&mut self) {
+        self.inputs.shrink_to_fit();
+        self.wishes.shrink_to_fit();
+        self.lines.shrink_to_fit();
+        self.saves.shrink_to_fit();
+        self.tasks.shrink_to_fit();
+        self.link.iter_mut().for_each(Link::let_go);
     }
 
     /// Hands over what happened, one after the other, and carries out what the worker decides.

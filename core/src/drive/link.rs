@@ -57,6 +57,11 @@ where
         self.queue.push_back(Queued { frame: Outgoing::Text(text), counted: true });
     }
 
+    /// Keeps no more room than is needed.
+    pub(super) fn let_go(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     /// Queues the close frame.
     pub(super) fn close(&mut self, code: CloseCode, reason: String) {
         self.queue.push_back(Queued { frame: Outgoing::Close { code, reason }, counted: false });

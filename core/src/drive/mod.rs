@@ -20,6 +20,7 @@ mod handle;
 mod link;
 mod mailbox;
 mod observers;
+mod recent;
 mod runs;
 mod runtime;
 mod store;

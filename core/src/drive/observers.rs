@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::recent::RecentJobs;
 use crate::worker::{
     CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus, states::SessionState,
 };
@@ -52,7 +53,7 @@ impl WorkerStatus {
 #[derive(Debug, Default)]
 struct Seen {
     current_job: Option<CurrentJob>,
-    recent_jobs: VecDeque<RecentJob>,
+    recent_jobs: RecentJobs,
     last_heartbeat: Option<HeartbeatStatus>,
     session: Option<SessionStatus>,
 }
@@ -70,7 +71,7 @@ impl WorkerObservers {
 
     /// The jobs that ended last, newest first, at most [`RECENT_JOBS_CAP`].
     pub fn recent_jobs(&self) -> Vec<RecentJob> {
-        self.lock().recent_jobs.iter().cloned().collect()
+        self.lock().recent_jobs.iter().collect()
     }
 
     /// How the last heartbeat went; none before the first.
@@ -89,7 +90,7 @@ impl WorkerObservers {
         WorkerStatus {
             session: seen.session.clone(),
             current_job: seen.current_job.clone(),
-            last_job: seen.recent_jobs.front().cloned(),
+            last_job: seen.recent_jobs.iter().next(),
             last_heartbeat: seen.last_heartbeat.clone(),
         }
     }
@@ -128,8 +129,8 @@ impl WorkerObservers {
         self.changed();
     }
 
-    pub(super) fn record(&self, job: RecentJob) {
-        record_recent_job(&mut self.lock().recent_jobs, job);
+    pub(super) fn record(&self, job: &RecentJob) {
+        self.lock().recent_jobs.record(job);
         self.changed();
     }
 
@@ -167,7 +168,7 @@ mod tests {
         let observers = WorkerObservers::new();
         let seen_elsewhere = observers.clone();
         for id in 0..60 {
-            observers.record(job(id));
+            observers.record(&job(id));
         }
         let jobs = seen_elsewhere.recent_jobs();
         assert_eq!(jobs.len(), RECENT_JOBS_CAP);
@@ -183,9 +184,9 @@ mod tests {
         observers.on_change(move |observers| {
             told.lock().unwrap().push(observers.status().last_job.map(|job| job.job_id.to_string()));
         });
-        observers.record(job(1));
+        observers.record(&job(1));
         observers.observe(Observation::Threshold(crate::wire::Finite::from(1)));
-        observers.record(job(2));
+        observers.record(&job(2));
         let heard = heard.lock().unwrap();
         assert_eq!(*heard, [Some("1".into()), Some("1".into()), Some("2".into())]);
     }
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn a_panic_of_one_who_looks_blinds_nobody() {
         let observers = WorkerObservers::new();
-        observers.record(job(1));
+        observers.record(&job(1));
         let looking = observers.clone();
         let panicked = std::panic::catch_unwind(move || {
             let _held = looking.0.seen.lock().unwrap();

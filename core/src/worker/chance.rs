@@ -13,11 +13,32 @@ use crate::wire::Secret;
 /// Two streams of one seed: what is guessed from jitter says nothing of a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Chance {
-    jitter: ChaCha20Rng,
-    secrets: ChaCha20Rng,
+    seed: [u8; 32],
+    jitter: Stream,
+    secrets: Stream,
 }
 
-// A generator's state is as good as its secrets.
+/// How far a stream has been drawn. The generator itself is made for each draw: it is many times as large, and little
+/// is drawn.
+#[derive(Clone, PartialEq, Eq)]
+struct Stream {
+    number: u64,
+    /// Words of 32 bits.
+    drawn: u64,
+}
+
+impl Stream {
+    fn draw<T>(&mut self, seed: [u8; 32], draw: impl FnOnce(&mut ChaCha20Rng) -> T) -> T {
+        let mut generator = ChaCha20Rng::from_seed(seed);
+        generator.set_stream(self.number);
+        generator.set_word_pos(self.drawn.into());
+        let drawn = draw(&mut generator);
+        self.drawn = u64::try_from(generator.get_word_pos()).unwrap_or_default();
+        drawn
+    }
+}
+
+// The seed is as good as its secrets.
 impl core::fmt::Debug for Chance {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Chance(…)")
@@ -26,34 +47,32 @@ impl core::fmt::Debug for Chance {
 
 impl Chance {
     pub(super) fn new(seed: [u8; 32]) -> Self {
-        let jitter = ChaCha20Rng::from_seed(seed);
-        let mut secrets = jitter.clone();
-        secrets.set_stream(1);
-        Self { jitter, secrets }
+        let stream = |number| Stream { number, drawn: 0 };
+        Self { seed, jitter: stream(0), secrets: stream(1) }
     }
 
     /// `span`, half up or down.
     pub(super) fn jittered(&mut self, span: Duration) -> Duration {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / 2).min(u64::MAX / 2);
-        Duration::from_micros(micros / 2 + self.jitter.next_u64() % (micros + 1))
+        Duration::from_micros(micros / 2 + self.nonce() % (micros + 1))
     }
 
     /// A number for a multipart boundary.
     pub(super) fn nonce(&mut self) -> u64 {
-        self.jitter.next_u64()
+        self.jitter.draw(self.seed, Rng::next_u64)
     }
 
     /// 256 random bits as 64 hex digits (section 2).
     pub(super) fn secret(&mut self) -> Secret {
         let mut bytes = [0; 32];
-        self.secrets.fill_bytes(&mut bytes);
+        self.secrets.draw(self.seed, |generator| generator.fill_bytes(&mut bytes));
         Secret::new(bytes.iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}")))
     }
 
     /// A UUIDv4 (section 2).
     pub(super) fn uuid(&mut self) -> String {
         let mut bytes = [0; 16];
-        self.secrets.fill_bytes(&mut bytes);
+        self.secrets.draw(self.seed, |generator| generator.fill_bytes(&mut bytes));
         format!("{}", uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 }
@@ -112,6 +131,24 @@ mod tests {
         assert_ne!(chance.secret(), secret);
         let id = chance.uuid();
         assert_eq!((id.len(), &id[14..15]), (36, "4"));
+    }
+
+    /// However it is drawn: nothing comes twice.
+    #[test]
+    fn draws_follow_each_other_in_one_stream() {
+        let mut chance = Chance::new([4; 32]);
+        let mut whole = ChaCha20Rng::from_seed([4; 32]);
+        for _ in 0..100 {
+            assert_eq!(chance.nonce(), whole.next_u64());
+        }
+        whole.set_stream(1);
+        whole.set_word_pos(0);
+        for _ in 0..10 {
+            let mut bytes = [0; 32];
+            whole.fill_bytes(&mut bytes);
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(chance.secret().reveal(), hex);
+        }
     }
 
     #[test]

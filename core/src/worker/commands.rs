@@ -1,6 +1,6 @@
 //! What the owner wants: pause, threshold, a changed configuration, and the end (sections 6 and 7).
 
-use alloc::{format, sync::Arc};
+use alloc::{boxed::Box, format, sync::Arc};
 
 use super::{
     Worker,
@@ -56,9 +56,11 @@ impl Worker {
             (self.options.settings.api_base.clone(), self.options.settings.identity.clone());
         let moved = settings.api_base != api_base;
         let foreign = self.registration.is_foreign(&settings.identity, &identity, self.now.mono);
-        self.reconfigured = (moved || foreign).then(|| Reconfigured {
-            api_base: settings.api_base.clone(),
-            identity: foreign.then(|| settings.identity.clone()),
+        self.reconfigured = (moved || foreign).then(|| {
+            Box::new(Reconfigured {
+                api_base: settings.api_base.clone(),
+                identity: foreign.then(|| settings.identity.clone()),
+            })
         });
         let threshold = settings.capabilities.vram_threshold_gb;
         let changed = threshold != self.options.settings.capabilities.vram_threshold_gb;
@@ -88,7 +90,8 @@ impl Worker {
             }
             SessionState::Waiting | SessionState::Unregistered => {}
         }
-        let Some(Reconfigured { api_base, identity }) = self.reconfigured.take() else { return };
+        let Some(changed) = self.reconfigured.take() else { return };
+        let Reconfigured { api_base, identity } = *changed;
         if api_base != self.options.settings.api_base {
             // Jobs of one studio are no business of another.
             self.forget_all("the worker went to another studio before it was offered again");

@@ -217,8 +217,7 @@ impl Worker {
     pub(super) fn end_job(&mut self, key: JobKey, event: JobEvent, outcome: JobOutcome) {
         self.stop_upload(key);
         self.job_event(key, event);
-        let Some(at) = self.jobs.all.iter().position(|job| job.key == key) else { return };
-        let job = self.jobs.all.remove(at);
+        let Some(job) = self.jobs.remove(key) else { return };
         self.timers.clear(Timer::Expire(key));
         if job.sent.is_some() {
             self.timers.clear(Timer::Ack);

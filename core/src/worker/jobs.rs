@@ -149,6 +149,8 @@ impl Jobs {
     pub(super) fn add(&mut self, state: JobState, subject: Subject, claim: Option<Arc<Claim>>) -> JobKey {
         self.last_key += 1;
         let key = JobKey(self.last_key);
+        // Mostly there is one, and then none.
+        self.all.reserve_exact(1);
         self.all.push(Job {
             key,
             state,
@@ -162,6 +164,13 @@ impl Jobs {
             violations: 0,
         });
         key
+    }
+
+    pub(super) fn remove(&mut self, key: JobKey) -> Option<Job> {
+        let at = self.all.iter().position(|job| job.key == key)?;
+        let job = self.all.remove(at);
+        self.all.shrink_to_fit();
+        Some(job)
     }
 
     pub(super) fn get(&self, key: JobKey) -> Option<&Job> {

@@ -75,6 +75,8 @@ impl LogBook {
             }
             batch.extend(self.waiting.pop_front());
         }
+        // No room is kept for the next flood.
+        self.waiting.shrink_to_fit();
         batch
     }
 

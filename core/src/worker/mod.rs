@@ -62,6 +62,7 @@ pub mod timers;
 mod upload;
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeSet, VecDeque},
     format,
     string::String,
@@ -121,7 +122,7 @@ pub struct Worker {
     /// The largest estimate that is accepted, in GB.
     threshold: Finite,
     /// A changed address or changed credentials that wait for the current job.
-    reconfigured: Option<Reconfigured>,
+    reconfigured: Option<Box<Reconfigured>>,
     known_odd_frames: BTreeSet<String>,
     counters: Counters,
     ids: u64,
@@ -235,6 +236,8 @@ impl Worker {
         if let Some(action) = self.queue.pop_front() {
             return Step::Do(action);
         }
+        // A worker at rest keeps no room for what it may do next.
+        self.queue.shrink_to_fit();
         let (at, reason) = self.timers.next();
         // Every due timer has fired by now; this holds the promise also if one was set for this very moment.
         let until = at.max(self.now.mono + Duration::from_micros(1));

@@ -112,8 +112,14 @@ pub struct SessionStatus {
 
 /// A prompt as it is shown to people: at most [`PROMPT_PREVIEW_CHARS`] characters, then `…`.
 pub fn truncate_prompt(prompt: &str) -> String {
-    match prompt.char_indices().nth(PROMPT_PREVIEW_CHARS) {
-        Some((at, _)) => prompt[..at].to_owned() + "…",
+    let end = match prompt.as_bytes().get(..PROMPT_PREVIEW_CHARS) {
+        // A character is at least a byte.
+        None => None,
+        Some(start) if start.is_ascii() => (prompt.len() > start.len()).then_some(start.len()),
+        Some(_) => prompt.char_indices().nth(PROMPT_PREVIEW_CHARS).map(|(at, _)| at),
+    };
+    match end {
+        Some(end) => [&prompt[..end], "…"].concat(),
         None => prompt.to_owned(),
     }
 }
@@ -126,5 +132,9 @@ mod tests {
     fn previews_are_cut_at_200_characters_not_bytes() {
         assert_eq!(truncate_prompt(&"ü".repeat(200)), "ü".repeat(200));
         assert_eq!(truncate_prompt(&"ü".repeat(201)), "ü".repeat(200) + "…");
+        assert_eq!(truncate_prompt(&"u".repeat(200)), "u".repeat(200));
+        assert_eq!(truncate_prompt(&"u".repeat(201)), "u".repeat(200) + "…");
+        assert_eq!(truncate_prompt(&("u".repeat(200) + "ü")), "u".repeat(200) + "…");
+        assert_eq!(truncate_prompt(&("u".repeat(199) + "üü")), "u".repeat(199) + "ü…");
     }
 }

@@ -314,7 +314,7 @@ impl Worker {
         if self.session.parked.is_some() {
             self.reject(offer.job_id(), "a result is being delivered", Some(RejectCode::Busy));
         } else {
-            self.session.parked = Some(offer);
+            self.session.parked = Some(Box::new(offer));
         }
     }
 
@@ -326,7 +326,7 @@ impl Worker {
             && self.state == SessionState::Serving
             && let Some(offer) = self.session.parked.take()
         {
-            self.judge(offer);
+            self.judge(*offer);
         }
     }
 
@@ -382,8 +382,11 @@ impl Worker {
         let job = self.jobs.claimed().or_else(|| self.jobs.orphan());
         let key = job.map(|job| job.key);
         if key != self.shown {
-            let shown = job.and_then(|job| Some((job.claim.as_ref()?, job.subject.accepted_at)));
-            let current = shown.map(|(claim, since)| CurrentJob::of(claim, since));
+            let current = job.and_then(|job| {
+                let Subject { job_id, model, prompt, accepted_at, .. } = job.subject.clone();
+                let kind = job.claim.as_ref()?.task.kind();
+                Some(CurrentJob { job_id, kind, model, prompt, started_at: accepted_at })
+            });
             self.shown = key;
             self.act(Action::Observe(Observation::CurrentJob(current)));
         }

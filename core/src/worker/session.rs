@@ -1,6 +1,7 @@
 //! The session (sections 3 and 6): connecting, greeting, heartbeats, and every way in which it ends.
 
 use alloc::{
+    boxed::Box,
     string::{String, ToString},
     sync::Arc,
     vec::Vec,
@@ -43,7 +44,7 @@ pub(super) struct Session {
     /// What this side closed for.
     pub(super) closing: Option<Verdict>,
     /// An offer that waits for the upload before it.
-    pub(super) parked: Option<Offer>,
+    pub(super) parked: Option<Box<Offer>>,
     /// Offers declined while an orphan ran, since the last welcome.
     pub(super) passed_over: u32,
     /// Whether the time is over in which a paused or draining worker waits for its unconfirmed job.

@@ -1,6 +1,6 @@
 //! Every bound in time that the worker keeps, in one table.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::jobs::JobKey;
@@ -110,76 +110,78 @@ impl Timer {
     }
 }
 
-/// The timers that are set.
+/// The timers that are set: a handful, the next one first. Of those for one moment the order is that of [`Timer`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Timers {
-    set: BTreeMap<Timer, Mono>,
+    set: Vec<(Mono, Timer)>,
 }
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Mono) {
-        self.set.insert(timer, at);
+        self.clear(timer);
+        let place = self.set.partition_point(|set| *set < (at, timer));
+        self.set.insert(place, (at, timer));
     }
 
     pub(super) fn clear(&mut self, timer: Timer) {
-        self.set.remove(&timer);
+        if let Some(place) = self.set.iter().position(|(_, set)| *set == timer) {
+            self.set.remove(place);
+        }
     }
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
-        self.set.contains_key(&timer)
+        self.set.iter().any(|(_, set)| *set == timer)
     }
 
     /// When a timer is due, if it is set.
     #[cfg(any(feature = "sim", test))]
     pub(super) fn at(&self, timer: Timer) -> Option<Mono> {
-        self.set.get(&timer).copied()
+        self.set.iter().find(|(_, set)| *set == timer).map(|(at, _)| *at)
     }
 
     /// When the next timer is due that is none of `others`.
     #[cfg(any(feature = "sim", test))]
     pub(super) fn next_without(&self, others: &[Timer]) -> Option<Mono> {
-        self.set.iter().filter(|(timer, _)| !others.contains(timer)).map(|(_, at)| *at).min()
+        self.set.iter().find(|(_, timer)| !others.contains(timer)).map(|(at, _)| *at)
     }
 
     /// Takes the timer that is due first, if one is.
     pub(super) fn due(&mut self, now: Mono) -> Option<Timer> {
-        let (at, timer) = self.set.iter().map(|(timer, at)| (*at, *timer)).min()?;
-        if at > now {
-            return None;
-        }
-        self.set.remove(&timer);
-        Some(timer)
+        self.set.first().filter(|(at, _)| *at <= now)?;
+        Some(self.set.remove(0).1)
     }
 
     /// Takes a timer that is set for exactly this moment, if one is.
     pub(super) fn due_at(&mut self, now: Mono) -> Option<Timer> {
-        let timer = self.set.iter().find(|(_, at)| **at == now).map(|(timer, _)| *timer)?;
-        self.set.remove(&timer);
-        Some(timer)
+        let place = self.set.iter().position(|(at, _)| *at == now)?;
+        Some(self.set.remove(place).1)
     }
 
     /// When the next timer is due, and what it waits for.
     pub(super) fn next(&self) -> (Mono, &'static str) {
-        self.set
-            .iter()
-            .map(|(timer, at)| (*at, *timer))
-            .min()
-            .map_or((Mono::NEVER, "nothing"), |(at, timer)| (at, timer.reason()))
+        self.set.first().map_or((Mono::NEVER, "nothing"), |(at, timer)| (*at, timer.reason()))
     }
 
     /// The same timers on a clock that starts at `origin`, to compare states by.
     pub(super) fn relative_to(&self, origin: Mono) -> Self {
-        let shift = |at: &Mono| if *at == Mono::NEVER { *at } else { Mono::ZERO + at.since(origin) };
-        Self { set: self.set.iter().map(|(timer, at)| (*timer, shift(at))).collect() }
+        let shift = |at: Mono| if at == Mono::NEVER { at } else { Mono::ZERO + at.since(origin) };
+        self.set.iter().map(|(at, timer)| (shift(*at), *timer)).collect()
     }
 
     /// The same timers for jobs with other keys, to compare states by.
     pub(super) fn rekey(&mut self, rekey: impl Fn(JobKey) -> JobKey) {
-        let set = core::mem::take(&mut self.set);
-        self.set = set.into_iter().map(|(timer, at)| (timer.rekeyed(&rekey), at)).collect();
+        *self = self.set.iter().map(|(at, timer)| (*at, timer.rekeyed(&rekey))).collect();
     }
 
     pub(super) fn clear_all(&mut self) {
         self.set.clear();
+    }
+}
+
+impl FromIterator<(Mono, Timer)> for Timers {
+    fn from_iter<I: IntoIterator<Item = (Mono, Timer)>>(set: I) -> Self {
+        let mut set: Vec<_> = set.into_iter().collect();
+        set.sort_unstable();
+        Self { set }
     }
 }
