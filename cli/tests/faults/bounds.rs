@@ -31,7 +31,7 @@ const LONG: Duration = Duration::from_secs(180);
 
 /// An upload of which no byte moves for 60 s is begun again (section 1); heartbeats go on all the while.
 fn stalls(least: usize, first: impl FnOnce(&mut Request)) {
-    let scene = Scene::new(&Host);
+    let scene = Scene::new(&Host::new());
     let mut session = scene.studio.session();
     session.send(&offer_of_bytes("j-1", least));
     session.expect("accept", "j-1");
@@ -70,7 +70,7 @@ fn an_upload_that_is_read_halfway_is_tried_again() {
 }
 
 fn an_orphan_that_is_not_offered_within_60_s_is_cancelled() {
-    let scene = Scene::held(&Host);
+    let scene = Scene::held(&Host::new());
     let mut session = scene.studio.session();
     session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");
@@ -95,7 +95,7 @@ fn a_worker_whose_id_is_used_elsewhere_waits_30_s() {
     thread::scope(|scope| {
         for by_frame in [false, true] {
             scope.spawn(move || {
-                let scene = Scene::new(&Host);
+                let scene = Scene::new(&Host::new());
                 let session = scene.studio.session();
                 let since = Instant::now();
                 if by_frame {
@@ -113,7 +113,7 @@ fn a_worker_whose_id_is_used_elsewhere_waits_30_s() {
 }
 
 fn a_result_that_is_not_acknowledged_within_30_s_is_sent_on_a_new_session() {
-    let scene = Scene::new(&Host);
+    let scene = Scene::new(&Host::new());
     let mut session = scene.studio.session();
     session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");
@@ -131,7 +131,7 @@ fn a_result_that_is_not_acknowledged_within_30_s_is_sent_on_a_new_session() {
 
 /// A peer that is half gone: it takes everything and says nothing. The job that runs is none the worse.
 fn a_silent_peer_is_left_for_a_new_session_within_30_s() {
-    let scene = Scene::held(&Host);
+    let scene = Scene::held(&Host::new());
     let mut silent = scene.studio.session();
     silent.offer("j-1", "llm", "hello");
     silent.expect("accept", "j-1");

@@ -23,29 +23,27 @@ mod program;
 mod signals;
 #[cfg(unix)]
 mod studio;
+#[cfg(unix)]
+mod tls;
 
 #[cfg(unix)]
 fn main() {
-    use libtest_mimic::{Arguments, Trial};
-    use studio_worker_core::conformance::scenarios;
+    use libtest_mimic::Trial;
+    use program::Host;
+    use studio_worker_core::conformance::{Network, run, scenarios, with_host};
 
     // The slow ones first.
-    let own = [bounds::ALL, network::ALL, killed::ALL, disk::ALL, signals::ALL].concat();
+    let own = [bounds::ALL, network::ALL, killed::ALL, disk::ALL, signals::ALL, tls::ALL].concat();
     let own = own.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             test();
             Ok(())
         })
     });
-    let shared = scenarios::ALL.iter().map(|(name, scenario)| {
-        Trial::test(*name, move || {
-            scenario(&program::Host);
-            Ok(())
-        })
-    });
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(32);
-    libtest_mimic::run(&arguments, own.chain(shared).collect()).exit();
+    let mut trials: Vec<_> = own.collect();
+    trials.extend(with_host("ws", scenarios::ALL, Host::new));
+    trials.extend(with_host("wss", &tls::scenarios(), || Host::over(Network::loopback_tls())));
+    run(trials);
 }
 
 #[cfg(not(unix))]

@@ -6,7 +6,9 @@ use std::{
 };
 
 use serde_json::json;
-use studio_worker_core::conformance::{Hosted, Scene, Session, Start, TestStudio, offer, registered};
+use studio_worker_core::conformance::{
+    Hosted, Network, Scene, Session, Start, TestStudio, offer, registered,
+};
 
 use crate::{
     Test,
@@ -35,7 +37,7 @@ pub(crate) fn serves(session: &mut Session, job: &str) {
 }
 
 fn an_upgrade_that_is_never_answered_is_tried_again() {
-    let scene = Scene::new(&Host);
+    let scene = Scene::new(&Host::new());
     let since = Instant::now();
     let unanswered = scene.studio.upgrade();
     let mut session = scene.studio.session();
@@ -90,7 +92,7 @@ fn of_ten_workers_none_returns_in_step_with_another() {
     let sessions: Vec<_> = workers.iter().map(|_| studio.session()).collect();
     drop(studio);
     sessions.into_iter().for_each(Session::drop_connection);
-    let restarted = TestStudio::at(address);
+    let restarted = Network::loopback().studio_at(address);
     let mut returned = Vec::new();
     let mut sessions = Vec::new();
     for _ in 0..WORKERS {
@@ -148,7 +150,7 @@ fn a_studio_that_cannot_be_reached_is_tried_again_until_it_can() {
     drop(nobody);
     let program = registered_at(&format!("http://{address}"));
     program.logs("no session, trying again");
-    let studio = TestStudio::at(address);
+    let studio = Network::loopback().studio_at(address);
     let mut session = studio.session();
     serves(&mut session, "j-1");
     Scene { studio, worker: Box::new(program) }.drained(&mut session).expect_jobs(&[("j-1", true)]);

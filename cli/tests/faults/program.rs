@@ -13,27 +13,56 @@ use std::{
 
 use studio_worker::config::{Config, ConfigFile, Edit};
 use studio_worker_core::{
-    conformance::{self, Ended, Hosted, PATIENCE, Start},
+    conformance::{self, Ended, Hosted, Network, PATIENCE, Start},
     wire::Secret,
     worker::Identity,
 };
 use tempfile::TempDir;
 
+/// Whom it trusts, in its home.
+const ROOTS: &str = "roots.pem";
 /// Longer than any test.
 const LONG_MS: i64 = 1_800_000;
 
 /// Starts the program for each scenario.
-pub(crate) struct Host;
+pub(crate) struct Host {
+    network: Network,
+    /// Goes before the subcommand.
+    options: &'static [&'static str],
+}
 
-impl conformance::Host for Host {
-    fn start(&self, start: Start<'_>) -> Box<dyn Hosted> {
-        Box::new(Program::start(&start))
+impl Host {
+    /// On sockets without TLS, with no options.
+    pub(crate) fn new() -> Self {
+        Self::over(Network::loopback())
+    }
+
+    pub(crate) fn over(network: Network) -> Self {
+        Self { network, options: &[] }
+    }
+
+    pub(crate) fn program(&self, start: &Start<'_>) -> Program {
+        Program::launch(self, start, "", BECOME)
     }
 }
+
+impl conformance::Host for Host {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn start(&self, start: Start<'_>) -> Box<dyn Hosted> {
+        Box::new(self.program(&start))
+    }
+}
+
+/// A line of shell that becomes the program.
+const BECOME: &str = "exec \"$0\" \"$@\"";
 
 /// `studio-worker run` in a directory of its own; it is killed when it is dropped.
 pub(crate) struct Program {
     home: TempDir,
+    options: &'static [&'static str],
     child: Child,
     log: Arc<Log>,
     reader: Option<thread::JoinHandle<()>>,
@@ -48,20 +77,29 @@ struct Log {
 
 impl Program {
     pub(crate) fn start(start: &Start<'_>) -> Self {
-        Self::start_with(start, "", "exec \"$0\" \"$@\"")
+        Host::new().program(start)
     }
 
     /// Starts it with more lines in its configuration, by a line of shell that ends by becoming the program.
     pub(crate) fn start_with(start: &Start<'_>, more: &str, shell: &str) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        fs::write(home.path().join("config.toml"), config(start) + more).unwrap();
-        Self::spawn(home, shell)
+        Self::launch(&Host::new(), start, more, shell)
     }
 
-    fn spawn(home: TempDir, shell: &str) -> Self {
-        let mut child = Command::new("sh")
+    fn launch(host: &Host, start: &Start<'_>, more: &str, shell: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("config.toml"), config(start) + more).unwrap();
+        if let Some(roots) = host.network.roots_pem() {
+            fs::write(home.path().join(ROOTS), roots).unwrap();
+        }
+        Self::spawn(home, host.options, shell)
+    }
+
+    fn spawn(home: TempDir, options: &'static [&'static str], shell: &str) -> Self {
+        let mut command = Command::new("sh");
+        command
             .args(["-c", shell, env!("CARGO_BIN_EXE_studio-worker"), "--config"])
             .arg(home.path().join("config.toml"))
+            .args(options)
             .arg("run")
             .env_clear()
             .env("HOME", home.path())
@@ -69,9 +107,12 @@ impl Program {
             .env("RUST_LOG", "info,studio_worker=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        let roots = home.path().join(ROOTS);
+        if roots.exists() {
+            command.env("SSL_CERT_FILE", roots);
+        }
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());
         let (stderr, written) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
         let reader = thread::spawn(move || {
@@ -80,7 +121,7 @@ impl Program {
                 written.more.notify_all();
             }
         });
-        Self { home, child, log, reader: Some(reader) }
+        Self { home, options, child, log, reader: Some(reader) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -112,7 +153,9 @@ impl Program {
         let lines = self.log.lines.lock().unwrap();
         let (lines, _) =
             self.log.more.wait_timeout_while(lines, PATIENCE, |lines| found(lines).is_none()).unwrap();
-        found(&lines).unwrap_or_else(|| panic!("`{text}` is not logged"))
+        let line = found(&lines);
+        drop(lines); // what was said is shown when this panics
+        line.unwrap_or_else(|| panic!("`{text}` is not logged"))
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -125,7 +168,7 @@ impl Program {
         self.signal("-KILL");
         self.wait();
         let home = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
-        Self::spawn(home, "exec \"$0\" \"$@\"")
+        Self::spawn(home, self.options, BECOME)
     }
 
     /// Waits for its end, and for the last line that it said.

@@ -129,7 +129,7 @@ fn a_signal_ends_a_worker_that_waits_for_its_approval() {
 }
 
 fn a_second_signal_ends_an_upload() {
-    let Scene { studio, worker } = Scene::new(&Host);
+    let Scene { studio, worker } = Scene::new(&Host::new());
     let mut session = studio.session();
     session.send(&offer_of_bytes("j-1", 14_000_000));
     session.expect("accept", "j-1");

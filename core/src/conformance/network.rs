@@ -157,7 +157,10 @@ impl Network {
 
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Network").field("name", &self.0.name).field("clock", &self.0.clock).finish_non_exhaustive()
+        f.debug_struct("Network")
+            .field("name", &self.0.name)
+            .field("clock", &self.0.clock)
+            .finish_non_exhaustive()
     }
 }
 

@@ -50,6 +50,6 @@ fn trial<H: Host>(
 pub fn run(trials: Vec<Trial>) -> ! {
     let mut arguments = Arguments::from_args();
     // They mostly wait.
-    arguments.test_threads.get_or_insert(16);
+    arguments.test_threads.get_or_insert(32);
     libtest_mimic::run(&arguments, trials).exit()
 }

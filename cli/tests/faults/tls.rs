@@ -1,0 +1,53 @@
+//! Studios behind TLS whose authority is private, or nobody's.
+
+use studio_worker_core::{
+    conformance::{
+        Hosted as _, Network, Start, registered,
+        scenarios::{self, Scenario},
+    },
+    worker::Identity,
+};
+
+use crate::{Test, program::Host, tests};
+
+pub(crate) const ALL: &[(&str, Test)] = tests! {
+    an_authority_that_is_not_known_is_named_and_not_trusted
+};
+
+/// The scenarios that are played over TLS, too: all that a session and an upload say is said in them.
+pub(crate) fn scenarios() -> Vec<(&'static str, Scenario)> {
+    let wanted = [
+        "a_worker_registers_is_approved_and_delivers",
+        "a_refused_token_ends_the_worker",
+        "a_dropped_connection_is_followed_by_another_session",
+        "a_job_that_outlives_its_session_is_not_run_again",
+        "reading_goes_on_while_writing_waits",
+        "a_result_is_uploaded",
+        "an_answer_before_the_body_has_left_is_heard",
+        "an_upload_whose_connection_breaks_is_tried_again",
+        "a_stop_fails_what_runs",
+    ];
+    let named = |wanted| scenarios::ALL.iter().find(|(name, _)| *name == wanted).copied().unwrap();
+    wanted.map(named).into()
+}
+
+/// `SSL_CERT_FILE` says whom to trust; whoever comes with another authority's word is told nothing.
+fn an_authority_that_is_not_known_is_named_and_not_trusted() {
+    let host = Host::over(Network::loopback_tls());
+    let stranger = Network::loopback_tls().studio();
+    let start = Start { base: &stranger.base(), identity: registered(), held: false };
+    let program = host.program(&start);
+    let line = program.logs("no session, trying again");
+    assert!(line.contains("invalid peer certificate") && line.contains("UnknownIssuer"), "{line}");
+    assert!(!stranger.has_upgrade());
+    program.drain();
+    assert_eq!(program.ended().code, 0);
+
+    // The same over HTTP: it is not even asked for registration.
+    let start = Start { base: &stranger.base(), identity: Identity::default(), held: false };
+    let program = host.program(&start);
+    program.logs("the server certificate could not be validated");
+    assert!(!stranger.has_request());
+    program.drain();
+    assert_eq!(program.ended().code, 0);
+}
