@@ -56,7 +56,7 @@ use std::{future::Future, sync::Arc};
 pub use runtime::AsyncStd;
 pub use studio_worker_core::{
     drive::{LOG_TARGET, MemoryStore, Runtime, Store, WorkerHandle, WorkerObservers, record_recent_job},
-    transport::{CertificateDer, NoRandomness},
+    transport::{CertificateDer, FileStore, NoRandomness},
 };
 use studio_worker_core::{
     engine::Engine,

@@ -74,7 +74,7 @@ pub use studio_worker_core::{
         LOG_TARGET, MemoryStore, Runtime, Store, WorkerHandle, WorkerObservers, WorkerStatus,
         record_recent_job,
     },
-    transport::{CertificateDer, NoRandomness},
+    transport::{CertificateDer, FileStore, NoRandomness},
 };
 use studio_worker_core::{
     engine::Engine,

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use studio_worker_core::{
     wire::{AddressError, ApiBase, Finite, Secret},
-    worker::Identity,
+    worker::{Identity, Settings},
 };
 
 pub use document::Edit;
@@ -103,7 +103,7 @@ impl Config {
             api_base: ApiBase::parse(DEFAULT_API_BASE_URL)?,
             identity: Identity::default(),
             label: None,
-            vram_threshold_gb: Finite::from(12),
+            vram_threshold_gb: Finite::from(Settings::DEFAULT_THRESHOLD_GB),
             auto_start: true,
             auto_enabled: true,
             engine: DEFAULT_ENGINE.into(),

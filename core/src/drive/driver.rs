@@ -242,10 +242,11 @@ impl<R: Runtime> Driver<R> {
             Wish::Threshold(gb) => Command::SetThreshold(gb),
             Wish::Drain => Command::Drain,
             Wish::Stop => Command::Stop,
-            Wish::Reconfigure(settings, engine) => {
+            Wish::Reconfigure(mut settings, engine) => {
                 if let Some(engine) = engine {
                     self.runs.set_engine(engine);
                 }
+                super::complete(&mut settings, self.runs.engine());
                 Command::Reconfigure(settings)
             }
         };

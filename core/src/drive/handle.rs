@@ -56,7 +56,8 @@ impl WorkerHandle {
     }
 
     /// Takes changed settings and, if there is one, another engine for the jobs to come. A changed address or
-    /// changed credentials count after the current job (section 7).
+    /// changed credentials count after the current job (section 7). What the settings leave to the engine is taken from
+    /// it, as at the start.
     pub fn reconfigure(&self, settings: Settings, engine: Option<Arc<dyn Engine>>) {
         self.mailbox.wish(Wish::Reconfigure(Box::new(settings), engine));
     }

@@ -35,11 +35,13 @@ pub use handle::WorkerHandle;
 pub use observers::{WorkerObservers, WorkerStatus, record_recent_job};
 pub use runs::carry_out;
 pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};
+#[cfg(any(feature = "transport", feature = "sim"))]
+pub(crate) use store::identity_of;
 pub use store::{MemoryStore, Store};
 
 use crate::{
     engine::Engine,
-    worker::{Exit, Options, Worker},
+    worker::{Exit, Options, Settings, Worker},
 };
 #[cfg(any(test, feature = "sim"))]
 use crate::{
@@ -62,7 +64,7 @@ const TIMER_SLACK: Duration = Duration::from_millis(1);
 /// why the worker did.
 ///
 /// `seed` is 32 bytes of the system's randomness; it makes secrets, so it is used once and never printed.
-/// When the options list no services, those of `engine` are taken.
+/// When the options list no services, those of `engine` are taken, and likewise its name.
 pub fn start<R: Runtime>(
     runtime: R,
     options: Options,
@@ -105,9 +107,7 @@ fn prepare<R: Runtime>(
     store: Arc<dyn Store>,
     seed: [u8; 32],
 ) -> (WorkerHandle, Driver<R>) {
-    if options.settings.services.is_empty() {
-        options.settings.services = engine.services();
-    }
+    complete(&mut options.settings, &*engine);
     let user_agent: Arc<str> = options.user_agent.as_str().into();
     let mailbox = Arc::new(Mailbox::default());
     let observers = WorkerObservers::new();
@@ -115,4 +115,14 @@ fn prepare<R: Runtime>(
     let worker = Worker::new(options, seed, runtime.now());
     let runs = Runs::new(runtime.clone(), engine, Arc::clone(&user_agent));
     (handle, Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs))
+}
+
+/// Says of the engine what the owner left to it.
+fn complete(settings: &mut Settings, engine: &dyn Engine) {
+    if settings.services.is_empty() {
+        settings.services = engine.services();
+    }
+    if settings.capabilities.engine.is_empty() {
+        settings.capabilities.engine = engine.name().into();
+    }
 }

@@ -52,6 +52,10 @@ impl<R: Runtime> Runs<R> {
         Self { runtime, user_agent, runner: Runner::new(engine), active: BTreeMap::new() }
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        &**self.runner.engine()
+    }
+
     pub(super) fn set_engine(&mut self, engine: Arc<dyn Engine>) {
         self.runner.set_engine(engine);
     }

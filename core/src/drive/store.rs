@@ -35,16 +35,20 @@ impl MemoryStore {
     /// What is stored now, to start a worker with.
     pub fn identity(&self) -> Identity {
         let values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let secret = |key| values.get(&key).cloned();
-        let text = |key| secret(key).map(|value: Secret| value.reveal().to_owned());
-        Identity {
-            install_id: text(Key::InstallId),
-            registration_secret: secret(Key::RegistrationSecret),
-            registration_request_id: text(Key::RegistrationRequestId),
-            registration_rejected: text(Key::RegistrationRejected),
-            worker_id: text(Key::WorkerId),
-            auth_token: secret(Key::AuthToken),
-        }
+        identity_of(|key| values.get(&key).cloned())
+    }
+}
+
+/// The identity that is made of these values.
+pub(crate) fn identity_of(value: impl Fn(Key) -> Option<Secret>) -> Identity {
+    let text = |key| value(key).map(|value| value.reveal().to_owned());
+    Identity {
+        install_id: text(Key::InstallId),
+        registration_secret: value(Key::RegistrationSecret),
+        registration_request_id: text(Key::RegistrationRequestId),
+        registration_rejected: text(Key::RegistrationRejected),
+        worker_id: text(Key::WorkerId),
+        auth_token: value(Key::AuthToken),
     }
 }
 

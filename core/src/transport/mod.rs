@@ -10,10 +10,12 @@
 mod addresses;
 mod body;
 mod files;
+mod followed;
 #[cfg(feature = "http")]
 mod http;
 mod session;
 mod socket;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -38,6 +40,7 @@ pub use http::Http;
 pub use rustls::pki_types::CertificateDer;
 pub use session::connect;
 pub use socket::Socket;
+pub use store::FileStore;
 pub use tls::{Connection, Tls};
 pub use upgrade::is_header_text;
 #[cfg(feature = "http")]

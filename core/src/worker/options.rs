@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::{
     engine::Service,
-    wire::{ApiBase, Capabilities, Secret},
+    wire::{ApiBase, Capabilities, Finite, Secret},
 };
 
 /// What can change while a worker runs (section 7): the rest of the configuration does not reach the core.
@@ -24,6 +24,22 @@ pub struct Settings {
     pub services: Vec<Service>,
     /// Failures in a row after which the worker ends; `None` or 0: never.
     pub reconnect_attempts: Option<u32>,
+}
+
+impl Settings {
+    /// The largest estimate that is accepted unless somebody says otherwise, in GB (section 7).
+    pub const DEFAULT_THRESHOLD_GB: u32 = 12;
+
+    /// A worker of the studio at `api_base` that wants jobs of up to [`Settings::DEFAULT_THRESHOLD_GB`]. What it serves
+    /// is what its engine does; what else it says of itself can be set in `capabilities`.
+    pub fn new(api_base: ApiBase, identity: Identity) -> Self {
+        let capabilities = Capabilities {
+            auto_enabled: true,
+            vram_threshold_gb: Finite::from(Self::DEFAULT_THRESHOLD_GB),
+            ..Capabilities::default()
+        };
+        Self { api_base, identity, label: None, capabilities, services: Vec::new(), reconnect_attempts: None }
+    }
 }
 
 /// What outlives the process (section 2), as it was last stored.

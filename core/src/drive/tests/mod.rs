@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{MemoryStore, Outgoing, Received, SocketError, Store, WorkerHandle, start};
 use crate::{
     engine::{Engine, EngineError, FnEngine, Models, Output, Service},
-    wire::{ApiBase, Capabilities, Claim, CloseCode, Finite, TaskKind},
+    wire::{ApiBase, Claim, CloseCode, TaskKind},
     worker::{Change, Exit, Identity, Options, Settings},
 };
 use world::{Driven, Timers, World};
@@ -31,18 +31,7 @@ fn services() -> Vec<Service> {
 }
 
 fn options(identity: Identity) -> Options {
-    let settings = Settings {
-        api_base: ApiBase::parse("http://studio").unwrap(),
-        identity,
-        label: None,
-        capabilities: Capabilities {
-            vram_threshold_gb: Finite::from(12),
-            auto_enabled: true,
-            ..Capabilities::default()
-        },
-        services: Vec::new(),
-        reconnect_attempts: None,
-    };
+    let settings = Settings::new(ApiBase::parse("http://studio").unwrap(), identity);
     Options::new(settings, "studio-worker/test")
 }
 
@@ -315,4 +304,25 @@ fn a_store_that_panics_or_fails_is_tried_again() {
     assert_eq!(saved[0], saved[2], "the same is stored again");
     assert!(world.state().exchanges > 0, "and then the studio is asked");
     assert!(!handle.has_ended());
+}
+
+#[test]
+fn another_engine_says_what_it_serves() {
+    let world = World::new(Timers::Exact);
+    let (handle, mut driven) = serving(&world);
+    let said = |world: &World| {
+        let beat: serde_json::Value = serde_json::from_str(world.texts().last().unwrap()).unwrap();
+        let capabilities = &beat["capabilities"];
+        (capabilities["engine"].clone(), capabilities["taskKinds"].as_array().unwrap().len())
+    };
+    assert_eq!(said(&world), (json!("synthetic"), 6));
+    let services = vec![Service {
+        kind: TaskKind::Llm,
+        engine: "echo".into(),
+        models: Models::Listed(vec!["e".into()]),
+    }];
+    let echo = FnEngine::new("echo", services, |_: &Claim| Err::<Output, _>(EngineError::permanent("mute")));
+    handle.reconfigure(options(registered()).settings, Some(Arc::new(echo)));
+    assert!(driven.pass(secs(6)).is_pending());
+    assert_eq!(said(&world), (json!("echo"), 1));
 }

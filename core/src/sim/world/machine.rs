@@ -18,7 +18,7 @@ use super::{
     state::{State, World, micros},
 };
 use crate::{
-    drive::{Connect, Progress, Runtime, Store},
+    drive::{Connect, Progress, Runtime, Store, identity_of},
     engine::SpilledFile,
     http::{HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now, Wall},
@@ -49,15 +49,7 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn identity(&self) -> Identity {
-        let text = |key| self.identity.get(&key).map(|value| value.reveal().to_owned());
-        Identity {
-            install_id: text(Key::InstallId),
-            registration_secret: self.identity.get(&Key::RegistrationSecret).cloned(),
-            registration_request_id: text(Key::RegistrationRequestId),
-            registration_rejected: text(Key::RegistrationRejected),
-            worker_id: text(Key::WorkerId),
-            auth_token: self.identity.get(&Key::AuthToken).cloned(),
-        }
+        identity_of(|key| self.identity.get(&key).cloned())
     }
 
     /// Whether an error in the log is one that something here explains.
