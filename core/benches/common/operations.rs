@@ -4,7 +4,7 @@ use studio_worker_core::worker::HEARTBEAT_INTERVAL;
 
 use super::{
     offers,
-    quiet::{Quiet, World},
+    quiet::Quiet,
     rig::{ACK, Rig, WELCOME},
 };
 
@@ -74,7 +74,7 @@ fn heartbeat() -> Box<dyn FnMut()> {
 }
 
 fn driven_heartbeat() -> Box<dyn FnMut()> {
-    let mut quiet = Quiet::serving(World::new());
+    let mut quiet = Quiet::serving();
     Box::new(move || {
         quiet.pass(HEARTBEAT_INTERVAL);
         quiet.hear(ACK.into());
@@ -88,7 +88,7 @@ fn delivery() -> Box<dyn FnMut()> {
 }
 
 fn driven_delivery() -> Box<dyn FnMut()> {
-    let mut quiet = Quiet::serving(World::new());
+    let mut quiet = Quiet::serving();
     let (offer, ack) = (offers::job(1), offers::ack("completeAck", 1));
     Box::new(move || quiet.job(&offer, &ack))
 }

@@ -17,7 +17,8 @@ use studio_worker_core::{
     time::{Mono, Now, Wall},
     wire::Claim,
     worker::{
-        ConnectFailure, Exit, HEARTBEAT_INTERVAL, HttpAnswer, HttpFailure, HttpRequest, Options, Upload,
+        ConnectFailure, Exit, HEARTBEAT_INTERVAL, HttpAnswer, HttpFailure, HttpRequest, Options, Settings,
+        Upload,
     },
 };
 
@@ -33,10 +34,16 @@ pub(crate) struct Quiet {
 }
 
 impl Quiet {
-    /// A worker that was welcomed and has said its first heartbeat.
-    pub(crate) fn serving(world: World) -> Self {
-        let options = Options::new(settings(), "studio-worker/1.0.0");
-        let engine = Arc::new(Prompt { services: options.settings.services.clone() });
+    /// A worker that has served for a while, of all kinds.
+    pub(crate) fn serving() -> Self {
+        let settings = settings();
+        let engine = Prompt::new(&settings);
+        Self::of(settings, World::new(), engine)
+    }
+
+    /// A worker that has served for a while. Its world and its engine may be those of other workers too.
+    pub(crate) fn of(settings: Settings, world: World, engine: Arc<Prompt>) -> Self {
+        let options = Options::new(settings, "studio-worker/1.0.0");
         let store = Arc::new(MemoryStore::default());
         let (handle, driven) = drive::start(world.clone(), options, engine, store, [7; 32]);
         let future_bytes = size_of_val(&driven);
@@ -191,9 +198,16 @@ impl Sink<Outgoing> for World {
     }
 }
 
-/// Answers every chat at once, and the same.
-struct Prompt {
+/// Answers every chat from a closure, and the same.
+pub(crate) struct Prompt {
     services: Vec<Service>,
+}
+
+impl Prompt {
+    /// An engine for what the worker is set to serve.
+    pub(crate) fn new(settings: &Settings) -> Arc<Self> {
+        Arc::new(Self { services: settings.services.clone() })
+    }
 }
 
 struct Answers;
@@ -213,7 +227,10 @@ impl Engine for Prompt {
 }
 
 impl Recipe for Answers {
-    fn next(&mut self, _: Happened) -> Effect {
-        Effect::Done(Ok(Output::Json(answer())))
+    fn next(&mut self, happened: Happened) -> Effect {
+        match happened {
+            Happened::Computed(outcome) => Effect::Done(outcome),
+            _ => Effect::Compute(Box::new(|| Ok(Output::Json(answer())))),
+        }
     }
 }

@@ -201,6 +201,11 @@ impl<R: Runtime> Driver<R> {
         self.lines.shrink_to_fit();
         self.saves.shrink_to_fit();
         self.tasks.shrink_to_fit();
+        self.runs.let_go();
+        if self.uploads.is_empty() {
+            // A tree keeps the leaf that it began with.
+            self.uploads = BTreeMap::new();
+        }
         self.link.iter_mut().for_each(Link::let_go);
     }
 

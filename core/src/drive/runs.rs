@@ -56,6 +56,14 @@ impl<R: Runtime> Runs<R> {
         &**self.runner.engine()
     }
 
+    /// Keeps no room when nothing runs: trees keep the leaf that they began with.
+    pub(super) fn let_go(&mut self) {
+        if self.active.is_empty() {
+            self.active = BTreeMap::new();
+            self.runner.let_go();
+        }
+    }
+
     pub(super) fn set_engine(&mut self, engine: Arc<dyn Engine>) {
         self.runner.set_engine(engine);
     }

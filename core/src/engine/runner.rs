@@ -28,6 +28,14 @@ impl Runner {
         self.engine = engine;
     }
 
+    /// Keeps no room for recipes when there are none.
+    #[cfg(feature = "drive")]
+    pub(crate) fn let_go(&mut self) {
+        if self.runs.is_empty() {
+            self.runs = BTreeMap::new();
+        }
+    }
+
     /// Starts a run; the effect is the first thing to do for it.
     pub fn start(&mut self, run: RunId, claim: &Arc<Claim>) -> Effect {
         let mut recipe = self.engine.recipe(claim);
