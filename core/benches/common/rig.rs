@@ -140,19 +140,14 @@ impl Rig {
     }
 
     fn drain(&mut self) {
-        loop {
-            match self.worker.next() {
-                Step::Do(action) => {
-                    match &action {
-                        Action::Connect { conn, .. } => self.conn = *conn,
-                        Action::Send { .. } | Action::SendHeartbeat { .. } => self.sent += 1,
-                        Action::DispatchJob { run, .. } => self.run = Some(*run),
-                        _ => {}
-                    }
-                    black_box(action);
-                }
-                Step::Wait { .. } => break,
+        while let Step::Do(action) = self.worker.next() {
+            match &action {
+                Action::Connect { conn, .. } => self.conn = *conn,
+                Action::Send { .. } | Action::SendHeartbeat { .. } => self.sent += 1,
+                Action::DispatchJob { run, .. } => self.run = Some(*run),
+                _ => {}
             }
+            black_box(action);
         }
     }
 }

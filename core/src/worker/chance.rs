@@ -146,7 +146,7 @@ mod tests {
         for _ in 0..10 {
             let mut bytes = [0; 32];
             whole.fill_bytes(&mut bytes);
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
             assert_eq!(chance.secret().reveal(), hex);
         }
     }

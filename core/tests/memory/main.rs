@@ -66,9 +66,9 @@ fn a_heartbeat_of_a_driven_worker_allocates_nothing_that_stays() {
 }
 
 /// What a driven worker keeps after 50 jobs with these settings; it is printed by part.
-fn at_rest(settings: Settings) -> i64 {
+fn at_rest(settings: &Settings) -> i64 {
     // The engine and the world may be those of many workers.
-    let (world, engine, kinds) = (World::new(), Prompt::new(&settings), settings.services.len());
+    let (world, engine, kinds) = (World::new(), Prompt::new(settings), settings.services.len());
     let mut quiet = None;
     let own = measure(|| quiet = Some(Quiet::of(settings.clone(), world, engine)));
     let mut quiet = quiet.unwrap();
@@ -87,7 +87,9 @@ fn at_rest(settings: Settings) -> i64 {
         (own.bytes_current + worked.bytes_current, quiet.future_bytes, quiet.handle.clone());
     let dropped = measure(|| drop(quiet));
     let seen = measure(|| drop::<WorkerHandle>(handle));
-    println!("a driven worker at rest that serves {kinds} of the kinds, after {RECENT_JOBS_CAP} jobs: {all} bytes");
+    println!(
+        "a driven worker at rest that serves {kinds} of the kinds, after {RECENT_JOBS_CAP} jobs: {all} bytes"
+    );
     println!("  {future:>5}  the future of the loop, with the worker in it");
     println!("  {:>5}  what they point to", -dropped.bytes_current - i64::try_from(future).unwrap());
     println!("  {:>5}  what is seen through the handle, recent jobs above all", -seen.bytes_current);
@@ -102,9 +104,9 @@ fn a_driven_worker_at_rest_keeps_little_of_fifty_jobs() {
     let mut one_kind = settings();
     one_kind.services.retain(|service| service.kind == TaskKind::Llm);
     one_kind.services.shrink_to_fit();
-    assert!(at_rest(one_kind) <= AT_REST);
+    assert!(at_rest(&one_kind) <= AT_REST);
     // Each kind that is served has its own in the settings and the capabilities.
-    assert!(at_rest(all_kinds) <= AT_REST + 5 * 128);
+    assert!(at_rest(&all_kinds) <= AT_REST + 5 * 128);
 }
 
 #[test]
