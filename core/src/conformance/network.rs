@@ -9,12 +9,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::CertificateDer};
 
 use super::{
-    TestStudio,
+    PATIENCE, TestStudio,
     authority::Authority,
     clock::{Clock, Watched},
     pipe::{BlockingPipe, Pipe, pipe},
@@ -108,7 +109,17 @@ impl Network {
 
     /// The same in a certain place: where another one was, say, which has ended.
     pub fn studio_at(&self, address: SocketAddr) -> TestStudio {
-        TestStudio::listening(self, self.listen(address).unwrap())
+        let since = self.0.clock.stopwatch();
+        loop {
+            match self.listen(address) {
+                Ok(listener) => return TestStudio::listening(self, listener),
+                // Somebody's connection to elsewhere may go out from that port, by chance.
+                Err(error) if error.kind() == ErrorKind::AddrInUse && since.elapsed() < PATIENCE => {
+                    self.0.clock.sleep(Duration::from_millis(20));
+                }
+                Err(error) => panic!("no studio at {address}: {error}"),
+            }
+        }
     }
 
     /// Connects to a studio in memory. Where there are real sockets, that is unsupported.
