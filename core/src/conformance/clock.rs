@@ -67,6 +67,11 @@ impl Clock {
         Self(Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }))
     }
 
+    /// Whether time goes by only while every thread that takes part waits.
+    pub fn is_simulated(&self) -> bool {
+        matches!(self.lock().time, Time::Virtual(_))
+    }
+
     /// What time it is.
     pub fn now(&self) -> Mono {
         self.lock().now()
@@ -258,6 +263,18 @@ impl Stopwatch {
     /// How long ago it was started.
     pub fn elapsed(&self) -> Duration {
         self.clock.now().since(self.start)
+    }
+
+    /// Fails unless that many seconds have gone by. By the system's clock nobody can say how long a machine takes, and
+    /// what began a little before it was heard of is over a little earlier.
+    pub(super) fn took(&self, least: u64, most: u64) {
+        const A_LITTLE: Duration = Duration::from_secs(5);
+        let (least, most, took) = (Duration::from_secs(least), Duration::from_secs(most), self.elapsed());
+        if self.clock.is_simulated() {
+            assert!((least..=most).contains(&took), "{took:?} instead of {least:?} to {most:?}");
+        } else {
+            assert!(took + A_LITTLE > least, "{took:?} instead of {least:?}");
+        }
     }
 }
 

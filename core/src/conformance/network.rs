@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,7 @@ struct Inner {
     name: &'static str,
     kind: Kind,
     clock: Clock,
+    workers: AtomicU8,
 }
 
 enum Kind {
@@ -69,7 +70,7 @@ impl Network {
 
     fn new(name: &'static str, clock: Clock, kind: impl FnOnce(&Clock) -> Kind) -> Self {
         let kind = kind(&clock);
-        Self(Arc::new(Inner { name, kind, clock }))
+        Self(Arc::new(Inner { name, kind, clock, workers: AtomicU8::new(0) }))
     }
 
     fn in_memory(clock: &Clock) -> Kind {
@@ -140,6 +141,11 @@ impl Network {
             None => Some(studio),
         });
         if refused.is_some() { Err(ErrorKind::ConnectionRefused.into()) } else { Ok(worker) }
+    }
+
+    /// The next number for a worker here.
+    pub(super) fn number(&self) -> u8 {
+        self.0.workers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// What an address here begins with.

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     net::Shutdown,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -103,6 +104,28 @@ impl Session {
             }
         }
         panic!("nothing but heartbeats comes on the session");
+    }
+
+    /// The next frame; nothing, when that is a heartbeat or a log batch.
+    pub fn frame_if_it_counts(&mut self) -> Option<Value> {
+        let frame = self.text();
+        (!self.takes(&frame)).then_some(frame)
+    }
+
+    /// Offers a chat until the worker isn't busy any more: with a closure that it gave up on, which returns soon.
+    pub fn offer_until_accepted(&mut self, job: &str) {
+        let since = self.clock.stopwatch();
+        loop {
+            self.offer(job, "llm", "hello");
+            let answer = self.frame();
+            assert_eq!(answer["jobId"], job, "{answer}");
+            if answer["type"] == "accept" {
+                return;
+            }
+            assert_eq!((&answer["type"], &answer["code"]), (&json!("reject"), &json!("busy")));
+            assert!(since.elapsed() < PATIENCE, "the slot is never free again");
+            self.clock.sleep(Duration::from_millis(10));
+        }
     }
 
     /// The next frame of that type, which must be the next that counts.

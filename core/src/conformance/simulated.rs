@@ -24,8 +24,6 @@ use crate::{
 
 /// What the wall clock says when a network begins: 2026-01-01T00:00:00Z.
 const BEGINNING: Wall = Wall::from_millis(1_767_225_600_000);
-/// A simulation has no secrets.
-const SEED: [u8; 32] = [7; 32];
 
 /// What a network in memory brings.
 #[derive(Debug, Clone)]
@@ -95,7 +93,9 @@ pub fn simulated(
     store: Arc<dyn Store>,
 ) -> Running {
     let runtime = Transport::new(Simulated::new(network));
-    let (handle, driving) = drive::start(runtime, options, engine, store, SEED);
+    // A simulation has no secrets, and each worker its own jitter.
+    let seed = [network.number(); 32];
+    let (handle, driving) = drive::start(runtime, options, engine, store, seed);
     let clock = network.clock().clone();
     Running::new(network, handle, move || clock.block_on(driving))
 }

@@ -4,15 +4,21 @@ use libtest_mimic::{Arguments, Trial};
 
 use super::{
     Host, InProcess, Network, StartWorker,
-    scenarios::{ALL, IN_PROCESS, Scenario},
+    scenarios::{ALL, BOUNDS, HOURS, IN_PROCESS, Scenario},
 };
 
-/// Every scenario for workers in this process, over each of these networks: `wss::a_result_is_uploaded`, say.
+/// The scenarios for workers in this process, over each of these networks: `wss::a_result_is_uploaded`, say. In virtual
+/// time they are all there; by the system's clock those are left out that take long.
 pub fn in_process(networks: &[fn() -> Network], start: StartWorker) -> Vec<Trial> {
     let over = |network: &fn() -> Network| {
         let network = *network;
-        let (name, host) = (network().name(), move || InProcess::new(network(), start));
+        let (example, host) = (network(), move || InProcess::new(network(), start));
+        let name = example.name();
         let mut trials = with_host(name, ALL, host);
+        if example.clock().is_simulated() {
+            trials.extend(with_host(name, BOUNDS, host));
+            trials.extend(with_host(name, HOURS, host));
+        }
         trials.extend(IN_PROCESS.iter().map(|(scenario, play)| trial(name, scenario, host, play)));
         trials
     };

@@ -1,7 +1,5 @@
 //! Claims and their loss (section 6): the engine never runs twice for a result that is still had.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::conformance::{Host, Scene, Session, offer, offer_of_bytes};
@@ -109,18 +107,7 @@ pub(super) fn an_orphan_gives_way_to_the_third_other_offer(host: &dyn Host) {
     }
     // A closure can't be stopped: the slot is free when it returns.
     scene.worker.let_go();
-    let mut tries = 0;
-    loop {
-        session.offer("j-5", "llm", "hello");
-        let answer = session.frame();
-        if answer["type"] == "accept" {
-            break;
-        }
-        assert_eq!((&answer["type"], &answer["code"]), (&json!("reject"), &json!("busy")));
-        tries += 1;
-        assert!(tries < 1_000, "the slot is never free again");
-        scene.studio.clock().sleep(Duration::from_millis(10));
-    }
+    session.offer_until_accepted("j-5");
     session.expect("completeJson", "j-5");
     session.complete_ack("j-5");
     let ended = scene.drained(&mut session);

@@ -1,9 +1,11 @@
 //! The scenarios. Each panics where the worker does something else.
 
+mod bounds;
 mod claims;
 mod delivery;
 mod ending;
 mod frames;
+mod hours;
 mod local;
 mod opening;
 mod uploads;
@@ -104,6 +106,37 @@ pub const ALL: &[(&str, Scenario)] = list! {
         frames_that_make_no_sense_are_skipped
         a_flood_of_offers_drops_log_lines_and_says_so
         pause_resume_and_threshold_are_said_at_once
+    }
+};
+
+/// Scenarios for any host that take half a minute to a minute and a half: in virtual time, or side by side.
+pub const BOUNDS: &[(&str, Scenario)] = list! {
+    bounds {
+        an_upgrade_that_is_never_answered_is_tried_again
+        a_welcome_that_does_not_come_is_waited_for_15_s
+        a_registration_that_is_never_answered_is_asked_for_again
+        an_upload_that_is_never_answered_is_tried_again
+        an_upload_that_is_read_halfway_is_tried_again
+        an_orphan_that_is_not_offered_within_60_s_is_cancelled
+        a_worker_whose_id_is_used_elsewhere_waits_30_s
+        a_worker_that_is_told_that_its_id_is_used_elsewhere_waits_30_s
+        a_result_that_is_not_acknowledged_within_30_s_is_sent_on_a_new_session
+        a_silent_peer_is_left_for_a_new_session_after_20_s
+    }
+};
+
+/// Scenarios for hosts in virtual time: they take hours of it, and hold it to the microsecond.
+pub const HOURS: &[(&str, Scenario)] = list! {
+    hours {
+        heartbeats_come_every_5_s
+        back_off_doubles_to_30_s_and_starts_anew_after_a_minute
+        a_retry_after_of_a_week_is_waited_for_an_hour
+        an_approval_is_polled_for_ever_more_rarely
+        a_worker_whose_id_is_used_elsewhere_again_and_again_stops
+        a_result_is_held_for_15_minutes
+        a_result_is_not_held_for_longer
+        an_upload_that_fails_for_an_hour_lets_its_claim_go
+        a_drain_ends_when_its_time_is_over
     }
 };
 
