@@ -1,12 +1,10 @@
 //! The program itself against faults: a real process on real sockets, ended by real signals, and a studio that does on
 //! demand what a bad day does.
 //!
-//! The scenarios that every worker must pass are passed by the program, too; here is what is about the process beside
-//! them, and what takes a real half a minute. Most of it waits, so that everything runs at the same time.
+//! The scenarios that every worker must pass are passed by the program, too, with those that take a real half a minute;
+//! here is what is about the process beside them. Most of it waits, so that everything runs at the same time.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[cfg(unix)]
-mod bounds;
 #[cfg(unix)]
 mod disk;
 #[cfg(unix)]
@@ -22,6 +20,8 @@ mod program;
 #[cfg(unix)]
 mod signals;
 #[cfg(unix)]
+mod stopped;
+#[cfg(unix)]
 mod studio;
 #[cfg(unix)]
 mod tls;
@@ -32,15 +32,16 @@ fn main() {
     use program::Host;
     use studio_worker_core::conformance::{Network, run, scenarios, with_host};
 
-    // The slow ones first.
-    let own = [bounds::ALL, network::ALL, killed::ALL, disk::ALL, signals::ALL, tls::ALL].concat();
+    let own = [stopped::ALL, network::ALL, killed::ALL, disk::ALL, signals::ALL, tls::ALL].concat();
     let own = own.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             test();
             Ok(())
         })
     });
-    let mut trials: Vec<_> = own.collect();
+    // The slow ones first.
+    let mut trials = with_host("ws", scenarios::BOUNDS, Host::new);
+    trials.extend(own);
     trials.extend(with_host("ws", scenarios::ALL, Host::new));
     trials.extend(with_host("wss", &tls::scenarios(), || Host::over(Network::loopback_tls())));
     run(trials);

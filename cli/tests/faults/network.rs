@@ -12,12 +12,11 @@ use studio_worker_core::conformance::{
 
 use crate::{
     Test,
-    program::{Host, Program, resident},
+    program::{Program, resident},
     tests,
 };
 
 pub(crate) const ALL: &[(&str, Test)] = tests! {
-    an_upgrade_that_is_never_answered_is_tried_again
     sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory
     of_ten_workers_none_returns_in_step_with_another
     a_studio_that_never_reads_costs_no_memory_and_no_result
@@ -34,17 +33,6 @@ pub(crate) fn serves(session: &mut Session, job: &str) {
     session.expect("accept", job);
     session.expect("completeJson", job);
     session.complete_ack(job);
-}
-
-fn an_upgrade_that_is_never_answered_is_tried_again() {
-    let scene = Scene::new(&Host::new());
-    let since = Instant::now();
-    let unanswered = scene.studio.upgrade();
-    let mut session = scene.studio.session();
-    assert!(since.elapsed() >= Duration::from_secs(14), "connecting and the upgrade have 15 s");
-    serves(&mut session, "j-1");
-    drop(unanswered);
-    scene.drained(&mut session).expect_jobs(&[("j-1", true)]);
 }
 
 fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory() {

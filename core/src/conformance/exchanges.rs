@@ -12,8 +12,11 @@ use crate::http::{HttpAnswer, HttpBody, HttpFailure, HttpRequest, Reach};
 /// Exchanges a request on the runtime under test, as the program `studio-worker/1`.
 pub type Exchange = dyn Fn(HttpRequest) -> Result<HttpAnswer, HttpFailure>;
 
+/// A test of the exchange that it is given.
+pub type ExchangeTest = fn(&Exchange);
+
 /// Every test of an exchange, by its name.
-pub const ALL: &[(&str, fn(&Exchange))] = &[
+pub const ALL: &[(&str, ExchangeTest)] = &[
     ("a_body_goes_out_as_what_it_is", a_body_goes_out_as_what_it_is),
     ("of_an_answer_no_more_is_read_than_counts", of_an_answer_no_more_is_read_than_counts),
     ("a_redirect_is_an_answer", a_redirect_is_an_answer),

@@ -185,7 +185,7 @@ impl Ports {
     /// That port, or any one for 0; nothing when it is taken.
     fn bind(&mut self, port: u16) -> Option<u16> {
         let port = match port {
-            0 => (FIRST_PORT..).find(|port| !self.0.contains_key(port))?,
+            0 => (FIRST_PORT..=u16::MAX).find(|port| !self.0.contains_key(port))?,
             port if self.0.contains_key(&port) => return None,
             port => port,
         };

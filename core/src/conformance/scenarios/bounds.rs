@@ -157,7 +157,7 @@ pub(super) fn a_result_that_is_not_acknowledged_within_30_s_is_sent_on_a_new_ses
 }
 
 /// A peer that is half gone: it takes everything and says nothing. The job that runs is none the worse.
-pub(super) fn a_silent_peer_is_left_for_a_new_session_after_20_s(host: &dyn Host) {
+pub(super) fn a_silent_peer_is_left_for_a_new_session_within_30_s(host: &dyn Host) {
     let scene = Scene::held(host);
     let mut silent = scene.studio.session();
     silent.offer("j-1", "llm", "hello");

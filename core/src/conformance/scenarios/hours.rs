@@ -58,7 +58,7 @@ pub(super) fn back_off_doubles_to_30_s_and_starts_anew_after_a_minute(host: &dyn
     }
     // Not for long enough.
     let mut session = upgrading.accept().welcome();
-    goes_on(&mut session, &scene.studio.clock().stopwatch(), MINUTE - HEARTBEAT_INTERVAL);
+    goes_on(&mut session, &scene.studio.clock().stopwatch(), Duration::from_secs(55));
     session.drop_connection();
     let since = scene.studio.clock().stopwatch();
     let mut session = scene.studio.session();
@@ -125,12 +125,12 @@ fn offered_again_after(host: &dyn Host, span: Duration, runs: usize) {
 
 /// For 15 minutes (section 6).
 pub(super) fn a_result_is_held_for_15_minutes(host: &dyn Host) {
-    offered_again_after(host, 15 * MINUTE - 2 * HEARTBEAT_INTERVAL, 1);
+    offered_again_after(host, Duration::from_secs(15 * 60 - 10), 1);
 }
 
 /// And not for longer: the job is run again.
 pub(super) fn a_result_is_not_held_for_longer(host: &dyn Host) {
-    offered_again_after(host, 15 * MINUTE + HEARTBEAT_INTERVAL, 2);
+    offered_again_after(host, Duration::from_secs(15 * 60 + 5), 2);
 }
 
 /// Tried again for an hour; then the claim is let go, and the result held (section 6).

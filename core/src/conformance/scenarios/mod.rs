@@ -121,7 +121,7 @@ pub const BOUNDS: &[(&str, Scenario)] = list! {
         a_worker_whose_id_is_used_elsewhere_waits_30_s
         a_worker_that_is_told_that_its_id_is_used_elsewhere_waits_30_s
         a_result_that_is_not_acknowledged_within_30_s_is_sent_on_a_new_session
-        a_silent_peer_is_left_for_a_new_session_after_20_s
+        a_silent_peer_is_left_for_a_new_session_within_30_s
     }
 };
 
