@@ -254,3 +254,71 @@ fn secured(stream: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<Box
         None => Box::new(stream),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[test]
+    fn only_studios_that_listen_are_reached() {
+        let network = Network::memory();
+        let dial = |host, port| network.dial(host, port).map(|_| ()).map_err(|error| error.kind());
+        let studio = network.studio();
+        let address = studio.address();
+        for host in ["127.0.0.1", "localhost", "::1"] {
+            assert_eq!(dial(host, address.port()), Ok(()), "{host}");
+        }
+        assert_eq!(dial("studio.example", address.port()), Err(ErrorKind::NotFound));
+        drop(studio);
+        assert_eq!(dial("localhost", address.port()), Err(ErrorKind::ConnectionRefused));
+        let again = network.studio_at(address);
+        assert_eq!((again.address(), dial("localhost", address.port())), (address, Ok(())));
+        assert_ne!(network.studio().address(), address);
+        let sockets = Network::loopback().dial("localhost", address.port());
+        assert_eq!(sockets.map(|_| ()).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    /// A writer waits for a reader, and a reader for a writer, on either clock.
+    #[test]
+    fn more_goes_through_a_pipe_than_it_holds() {
+        for network in [Network::memory(), Network::virtual_time()] {
+            let clock = network.clock().clone();
+            let _part = clock.take_part();
+            let (mut worker, mut studio) = pipe(&clock);
+            let sent: Vec<u8> = (0..1_000_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+            let echo = clock.spawn(move || {
+                let mut read = Vec::new();
+                io::Read::read_to_end(&mut studio, &mut read).unwrap();
+                io::Write::write_all(&mut studio, &read).unwrap();
+            });
+            let mut back = Vec::new();
+            clock.block_on(async {
+                worker.write_all(&sent).await.unwrap();
+                worker.close().await.unwrap();
+                worker.read_to_end(&mut back).await.unwrap();
+            });
+            assert!(back == sent);
+            echo.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_gone_is_told_to_the_other() {
+        let clock = Clock::real();
+        let (mut worker, studio) = pipe(&clock);
+        drop(studio);
+        let (read, written) = clock.block_on(async {
+            (worker.read(&mut [0]).await, worker.write(&[1]).await.map_err(|error| error.kind()))
+        });
+        assert_eq!((read.unwrap(), written), (0, Err(ErrorKind::BrokenPipe)));
+
+        let (worker, mut studio) = pipe(&clock);
+        studio.set_read_timeout(Duration::from_millis(1)).unwrap();
+        assert_eq!(io::Read::read(&mut studio, &mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        drop(worker);
+        assert_eq!(io::Read::read(&mut studio, &mut [0]).unwrap(), 0);
+        assert_eq!(io::Write::write(&mut studio, &[1]).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+}
