@@ -57,6 +57,7 @@ fn engine(length: usize) -> Arc<dyn Engine> {
 fn offer(job: &str, kind: &str) -> serde_json::Value {
     let task = match kind {
         "image" => json!({ "kind": kind, "prompt": "a cat" }),
+        "audio_tts" => json!({ "kind": kind, "text": "hi" }),
         _ => json!({ "kind": kind, "messages": [{ "role": "user", "content": "hi" }] }),
     };
     json!({ "type": "offer", "claim": { "jobId": job, "model": "synthetic", "vramGbEstimate": 1, "task": task } })
@@ -311,8 +312,9 @@ fn another_engine_says_what_it_serves() {
     let world = World::new(Timers::Exact);
     let (handle, mut driven) = serving(&world);
     let said = |world: &World| {
-        let beat: serde_json::Value = serde_json::from_str(world.texts().last().unwrap()).unwrap();
-        let capabilities = &beat["capabilities"];
+        let frames = world.texts();
+        let beat = frames.iter().rfind(|text| text.contains(r#""type":"heartbeat""#)).unwrap();
+        let capabilities = &serde_json::from_str::<serde_json::Value>(beat).unwrap()["capabilities"];
         (capabilities["engine"].clone(), capabilities["taskKinds"].as_array().unwrap().len())
     };
     assert_eq!(said(&world), (json!("synthetic"), 6));
