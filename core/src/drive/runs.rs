@@ -184,11 +184,9 @@ enum Begun<T> {
 fn begin<R: Runtime, T>(runtime: &R, user_agent: &Arc<str>, effect: Effect<T>) -> Begun<T> {
     let runtime = runtime.clone();
     Begun::Carry(match effect {
-        // Started when it is first polled: what was decided before it has left by then.
-        Effect::Compute(work) => async move {
-            Happened::Computed(runtime.compute(move || guarded(work).and_then(|outcome| outcome)).await)
+        Effect::Compute(work) => {
+            runtime.compute(move || guarded(work).and_then(|outcome| outcome)).map(Happened::Computed).boxed()
         }
-        .boxed(),
         Effect::Await(work) => async move { Happened::Computed(unpanicked(work).await) }.boxed(),
         Effect::Exchange(request) => {
             let user_agent = Arc::clone(user_agent);

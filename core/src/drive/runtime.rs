@@ -78,7 +78,7 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static;
 
     /// Runs `work` on a thread off the loop; it may block and take long. It doesn't panic: the loop has seen
-    /// to that.
+    /// to that. It starts when the future is first polled: what was decided before it has left by then.
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
     where
         T: Send + 'static,
