@@ -43,7 +43,8 @@ fn main() {
     let mut trials = with_host("ws", scenarios::BOUNDS, Host::new);
     trials.extend(own);
     trials.extend(with_host("ws", scenarios::ALL, Host::new));
-    trials.extend(with_host("wss", &tls::scenarios(), || Host::over(Network::loopback_tls())));
+    let over_tls = [&*tls::scenarios(), scenarios::SECURE].concat();
+    trials.extend(with_host("wss", &over_tls, || Host::over(Network::loopback_tls())));
     run(trials);
 }
 

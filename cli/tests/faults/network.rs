@@ -1,9 +1,6 @@
 //! Peers and networks that don't do as they should.
 
-use std::{
-    net::TcpListener,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use studio_worker_core::conformance::{
@@ -20,7 +17,6 @@ pub(crate) const ALL: &[(&str, Test)] = tests! {
     sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory
     of_ten_workers_none_returns_in_step_with_another
     a_studio_that_never_reads_costs_no_memory_and_no_result
-    a_studio_that_cannot_be_reached_is_tried_again_until_it_can
 };
 
 pub(crate) fn registered_at(base: &str) -> Program {
@@ -129,17 +125,4 @@ fn a_studio_that_never_reads_costs_no_memory_and_no_result() {
     Scene { studio: scene_studio, worker: Box::new(program) }
         .drained(&mut session)
         .expect_jobs(&[("j-1", true)]);
-}
-
-fn a_studio_that_cannot_be_reached_is_tried_again_until_it_can() {
-    // A port that is taken, so that nobody else gets it, and where nobody listens for long.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
-    let program = registered_at(&format!("http://{address}"));
-    program.logs("no session, trying again");
-    let studio = Network::loopback().studio_at(address);
-    let mut session = studio.session();
-    serves(&mut session, "j-1");
-    Scene { studio, worker: Box::new(program) }.drained(&mut session).expect_jobs(&[("j-1", true)]);
 }

@@ -11,6 +11,8 @@ pub struct TestStudio {
     listener: Arc<Listener>,
     sessions: Watched<VecDeque<Upgrading>>,
     requests: Watched<VecDeque<Request>>,
+    /// Connections that ended before anything was asked.
+    silent: Watched<usize>,
     listening: Option<thread::JoinHandle<()>>,
 }
 
@@ -25,16 +27,20 @@ impl TestStudio {
         let listener = Arc::new(listener);
         let sessions = Watched::new(&clock, VecDeque::new());
         let requests = Watched::new(&clock, VecDeque::new());
+        let silent = Watched::new(&clock, 0);
         let listening = clock.spawn({
             let (clock, listener) = (clock.clone(), Arc::clone(&listener));
-            let (sessions, requests) = (sessions.clone(), requests.clone());
+            let (sessions, requests, silent) = (sessions.clone(), requests.clone(), silent.clone());
             move || {
                 while let Some(stream) = listener.accept() {
-                    let (sessions, requests) = (sessions.clone(), requests.clone());
+                    let (sessions, requests, silent) = (sessions.clone(), requests.clone(), silent.clone());
                     let of = clock.clone();
                     // A head that doesn't come must not keep the next connection waiting.
                     clock.spawn(move || {
-                        let Ok(request) = Request::read(stream, of) else { return };
+                        let Ok(request) = Request::read(stream, of) else {
+                            silent.change(|silent| *silent += 1);
+                            return;
+                        };
                         if request.headers.contains_key("upgrade") {
                             sessions.change(|sessions| sessions.push_back(Upgrading(request)));
                         } else {
@@ -44,7 +50,15 @@ impl TestStudio {
                 }
             }
         });
-        Self { scheme: network.scheme(), clock, listener, sessions, requests, listening: Some(listening) }
+        Self {
+            scheme: network.scheme(),
+            clock,
+            listener,
+            sessions,
+            requests,
+            silent,
+            listening: Some(listening),
+        }
     }
 
     /// What time it is where it is.
@@ -85,6 +99,12 @@ impl TestStudio {
     /// The same, for what takes its time.
     pub fn request_within(&self, bound: Duration) -> Request {
         self.requests.take_within(bound, VecDeque::pop_front).expect("the worker makes no request")
+    }
+
+    /// Waits until a worker connects, and turns away before it has asked for anything.
+    pub fn is_turned_away_from(&self) {
+        let silent = |silent: &mut usize| (*silent > 0).then(|| *silent -= 1);
+        self.silent.take_within(PATIENCE, silent).expect("the worker does not turn away");
     }
 
     /// A request that came and that nobody took.

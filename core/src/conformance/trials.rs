@@ -4,7 +4,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use super::{
     Host, InProcess, Network, StartWorker,
-    scenarios::{ALL, BOUNDS, HOURS, IN_PROCESS, Scenario},
+    scenarios::{ALL, BOUNDS, HOURS, IN_PROCESS, SECURE, Scenario},
 };
 
 /// The scenarios for workers in this process, over each of these networks: `wss::a_result_is_uploaded`, say. In virtual
@@ -15,6 +15,9 @@ pub fn in_process(networks: &[fn() -> Network], start: StartWorker) -> Vec<Trial
         let (example, host) = (network(), move || InProcess::new(network(), start));
         let name = example.name();
         let mut trials = with_host(name, ALL, host);
+        if !example.roots().is_empty() {
+            trials.extend(with_host(name, SECURE, host));
+        }
         if example.clock().is_simulated() {
             trials.extend(with_host(name, BOUNDS, host));
             trials.extend(with_host(name, HOURS, host));

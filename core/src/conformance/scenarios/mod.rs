@@ -34,6 +34,7 @@ pub const ALL: &[(&str, Scenario)] = list! {
         a_server_time_far_away_means_nothing
         an_upgrade_and_frames_that_come_byte_by_byte_are_read
         a_close_right_behind_the_upgrade_is_heard
+        a_studio_that_cannot_be_reached_is_tried_again_until_it_can
         a_busy_studio_is_asked_for_registration_when_it_says
         a_request_that_is_unknown_is_made_anew_by_the_same_installation
         a_secret_that_is_refused_is_replaced_and_so_is_the_installation
@@ -106,6 +107,13 @@ pub const ALL: &[(&str, Scenario)] = list! {
         frames_that_make_no_sense_are_skipped
         a_flood_of_offers_drops_log_lines_and_says_so
         pause_resume_and_threshold_are_said_at_once
+    }
+};
+
+/// Scenarios for hosts whose studios speak TLS.
+pub const SECURE: &[(&str, Scenario)] = list! {
+    opening {
+        an_authority_that_is_not_known_is_not_trusted
     }
 };
 

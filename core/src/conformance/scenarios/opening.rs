@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    conformance::{Host, Hosted, Scene, Session, Start, Stopwatch, TestStudio, offer_of_bytes},
+    conformance::{
+        Host, Hosted, Network, Scene, Session, Start, Stopwatch, TestStudio, offer_of_bytes, registered,
+    },
     worker::Identity,
 };
 
@@ -244,5 +246,30 @@ pub(super) fn a_server_time_far_away_means_nothing(host: &dyn Host) {
         session.heartbeat();
         session.delivers("j-1");
         scene.drained(&mut session).expect_jobs(&[("j-1", true)]);
+    }
+}
+
+/// Nobody listens when the worker starts.
+pub(super) fn a_studio_that_cannot_be_reached_is_tried_again_until_it_can(host: &dyn Host) {
+    let network = host.network();
+    let studio = network.studio();
+    let (address, base) = (studio.address(), studio.base());
+    drop(studio);
+    let worker = host.start(Start { base: &base, identity: registered(), held: false });
+    // Past the first attempts: the second comes after 1.5 s at most.
+    network.clock().sleep(Duration::from_secs(3));
+    Scene { studio: network.studio_at(address), worker }.serves_once();
+}
+
+/// A studio whose certificate nobody vouches for is told nothing, neither on a session nor over HTTP.
+pub(super) fn an_authority_that_is_not_known_is_not_trusted(host: &dyn Host) {
+    let stranger = Network::loopback_tls().studio();
+    for identity in [registered(), Identity::default()] {
+        let worker = host.start(Start { base: &stranger.base(), identity, held: false });
+        // It tries again, and is none the wiser.
+        stranger.is_turned_away_from();
+        stranger.is_turned_away_from();
+        drop(worker);
+        assert!(!stranger.has_upgrade() && !stranger.has_request());
     }
 }
