@@ -11,10 +11,14 @@ use crate::{
 /// Names that are kept; more than the jobs have, so that they seldom have to be sorted out.
 const MAX_NAMES: usize = 4 * RECENT_JOBS_CAP;
 
+/// Memory is taken in steps of this, in bytes: with every job a little more would leave a hole of every size behind, and
+/// thousands of workers would leave more holes than they fill.
+const STEP: usize = 512;
+
 /// The newest [`RECENT_JOBS_CAP`] jobs, newest first.
 #[derive(Default)]
 pub(super) struct RecentJobs {
-    /// One job after the other, each as [`Packed`] reads it. No larger than it must be.
+    /// One job after the other, each as [`Packed`] reads it. No larger than it must be, but for the rest of a [`STEP`].
     packed: Vec<u8>,
     /// Kinds and models: most jobs share a few. A job has their places.
     names: Vec<Box<str>>,
@@ -42,8 +46,11 @@ impl RecentJobs {
 
         let mut kept = self.read();
         kept.by_ref().take(RECENT_JOBS_CAP - 1).for_each(drop);
-        let kept = &self.packed[..self.packed.len() - kept.rest.len()];
-        self.packed = [&new, kept].concat();
+        self.packed.truncate(self.packed.len() - kept.rest.len());
+        let wanted = (new.len() + self.packed.len()).next_multiple_of(STEP);
+        self.packed.shrink_to(wanted);
+        self.packed.reserve_exact(wanted - self.packed.len());
+        self.packed.splice(0..0, new);
     }
 
     /// The jobs, newest first.

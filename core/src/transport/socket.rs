@@ -26,8 +26,8 @@ use crate::{
 const READ_BUFFER: usize = 1024;
 /// What is buffered before it is written without a flush, in bytes.
 const WRITE_BUFFER: usize = 16 * 1024;
-/// A frame that is larger leaves no buffer behind, in bytes: heartbeats and acknowledgements are smaller.
-const KEPT: u64 = 2 * 1024;
+/// A frame that is larger leaves no buffer behind, in bytes.
+const KEPT: u64 = 1024;
 /// A close frame without a code (RFC 6455, section 7.1.5).
 const NO_CODE: CloseCode = CloseCode(1005);
 
