@@ -1,14 +1,25 @@
-//! What every worker must do, on whatever runtime, over real sockets: the scenarios, and the studio that they are
+//! What every worker must do, on whatever runtime and over whatever network: the scenarios, and the studio that they are
 //! played against.
 //!
-//! [`TestStudio`] is a server of threads and blocking sockets that knows no async runtime, so that it shares
+//! [`TestStudio`] is a server of threads and blocking connections that knows no async runtime, so that it shares
 //! no fault with the one under test. A scenario is its script: it takes what the worker does next
 //! ([`TestStudio::session`], [`TestStudio::request`]) and says what the studio answers, or does to the connection what a
-//! bad day does. A [`Host`] starts workers: in the process of the test ([`InProcess`]), or as a program. Whoever has a
-//! host makes a test of each of [`scenarios::ALL`].
+//! bad day does. A [`Host`] starts workers: in the process of the test ([`InProcess`]), or as a program. A [`Network`] is
+//! what they meet over: sockets of this machine, with TLS or without, or pipes in memory; it has the clock, too.
 //!
-//! Nothing here is measured against the clock but by lower bounds: a scenario waits for what must come, and gives up on
-//! it after [`PATIENCE`]. What is about time is tested in virtual time.
+//! Whoever writes a runtime makes these lines a test without libtest's harness (`harness = false`), with a function in
+//! the place of [`simulated`] that starts a worker on it, and [`Network::loopback`] and [`Network::loopback_tls`] in the
+//! place of pipes:
+//!
+//! ```no_run
+//! use studio_worker_core::conformance::{Network, in_process, run, simulated};
+//!
+//! run(in_process(&[Network::memory, Network::virtual_time], simulated));
+//! ```
+//!
+//! By the system's clock a scenario waits for what must come, gives up on it after [`PATIENCE`], and measures lower bounds
+//! only. In virtual time ([`Network::virtual_time`]) the same scenarios wait for nothing, and those about time
+//! ([`scenarios::BOUNDS`], [`scenarios::HOURS`]) are exact; a slow machine fails none of them.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -48,5 +59,5 @@ pub use simulated::{Simulated, simulated};
 pub use stream::Stream;
 pub use trials::{in_process, run, with_host};
 
-/// How long a scenario waits for what must come.
+/// How long a scenario waits for what must come, by its network's clock.
 pub const PATIENCE: Duration = Duration::from_secs(90);
