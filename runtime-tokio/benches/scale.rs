@@ -60,7 +60,7 @@ fn main() -> ExitCode {
                 Ok(true)
             })
         }
-        Part::Echo => echo::run().map(|()| true),
+        Part::Echo(plan) => echo::run(&plan).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -79,7 +79,7 @@ fn table(sizes: &[usize], plan: &Plan) -> Result<bool, Problem> {
     let mut rows = Vec::new();
     for &sessions in sizes {
         eprintln!("{sessions} sessions …");
-        let mut child = Child::start(&Plan { sessions, ..plan.clone() }.to_args())?;
+        let mut child = Child::start(&Plan { sessions, ..plan.clone() }.to_args("--row"))?;
         let row: Row = serde_json::from_str(&child.line()?)?;
         rows.push(row);
     }

@@ -37,6 +37,7 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 use crate::{
     Problem,
     orders::{Order, Report},
+    plan::Plan,
     process,
     spread::Samples,
 };
@@ -48,12 +49,12 @@ const TOO_SOON: Duration = Duration::from_millis(2_500);
 type Socket = WebSocketStream<Compat<TcpStream>>;
 
 /// Answers orders until there are no more.
-pub(crate) fn run() -> Result<(), Problem> {
+pub(crate) fn run(plan: &Plan) -> Result<(), Problem> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?.port());
-        let echo = Rc::new(Echo::default());
+        let echo = Rc::new(Echo { prompt_chars: plan.prompt_chars, ..Echo::default() });
         spawn_local(accept(listener, Rc::clone(&echo)));
         let mut orders = orders();
         let mut so_far = Sofar::now()?;
@@ -108,6 +109,7 @@ impl Sofar {
 
 #[derive(Default)]
 struct Echo {
+    prompt_chars: usize,
     state: RefCell<State>,
     /// A session was opened, or a job done.
     moved: Notify,
@@ -216,7 +218,8 @@ impl Echo {
         let Some(session) = state.free.pop_front() else { return false };
         state.jobs_offered += 1;
         let id = format!("job-{:012}", state.jobs_offered);
-        let prompt = format!("What is {:09} plus nine, said briefly?", state.jobs_offered);
+        let prompt = format!("{} and what else?", state.jobs_offered);
+        let prompt = format!("{prompt:.<chars$}", chars = self.prompt_chars);
         // All fields that a studio of generation 0.4 says.
         let text = format!(
             r#"{{"type":"offer","claim":{{"jobId":"{id}","gameId":"game-1","assetName":"line-1","model":"echo-1","#

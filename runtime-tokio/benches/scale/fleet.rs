@@ -28,7 +28,7 @@ const FIRST: usize = 10;
 /// Measures a row.
 pub(crate) fn measure(plan: &Plan) -> Result<Row, Problem> {
     process::check_descriptors(plan.sessions)?;
-    let mut echo = Echo(Child::start(&["--echo".into()])?);
+    let mut echo = Echo(Child::start(&plan.to_args("--echo"))?);
     let port: u16 = echo.0.line()?.trim().parse()?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(available_parallelism()?.get())

@@ -9,6 +9,7 @@ cargo bench -p studio-worker-tokio --bench scale [-- OPTIONS]
 
   --sessions N[,N…]  how many, a row each (100,1000,10000)
   --jobs N           jobs of each session (50)
+  --prompt N         characters of a prompt, and of its answer (40)
   --idle SECONDS     how long nothing is offered (20)
   --rate N           offers a second while their answers are timed (200)
   --paced SECONDS    how long that takes, at most (20)
@@ -31,7 +32,7 @@ pub(crate) enum Part {
     /// Rows of these sizes.
     Table(Vec<usize>, Plan),
     Row(Plan),
-    Echo,
+    Echo(Plan),
 }
 
 /// How a row is measured.
@@ -39,6 +40,7 @@ pub(crate) enum Part {
 pub(crate) struct Plan {
     pub(crate) sessions: usize,
     pub(crate) jobs_each: u32,
+    pub(crate) prompt_chars: usize,
     pub(crate) idle_seconds: f64,
     pub(crate) offers_a_second: f64,
     pub(crate) paced_seconds: f64,
@@ -52,6 +54,7 @@ impl Default for Plan {
         Self {
             sessions: 0,
             jobs_each: 50,
+            prompt_chars: 40,
             idle_seconds: 20.0,
             offers_a_second: 200.0,
             paced_seconds: 20.0,
@@ -67,13 +70,13 @@ impl Plan {
         Self { jobs_each: 4, idle_seconds: 0.0, paced_seconds: 0.1, rehearsal: true, ..Self::default() }
     }
 
-    /// The arguments of the process that measures it.
-    pub(crate) fn to_args(&self) -> Vec<String> {
-        let Self { sessions, jobs_each, idle_seconds, offers_a_second, .. } = self;
+    /// The arguments of a process that has a part in it: `--row` or `--echo`.
+    pub(crate) fn to_args(&self, part: &str) -> Vec<String> {
+        let Self { sessions, jobs_each, prompt_chars, idle_seconds, offers_a_second, .. } = self;
         let Self { paced_seconds, in_flight, opened_a_second, rehearsal, .. } = self;
         let text = format!(
-            "--row --sessions {sessions} --jobs {jobs_each} --idle {idle_seconds} --rate {offers_a_second} \
-             --paced {paced_seconds} --in-flight {in_flight} --ramp {opened_a_second}"
+            "{part} --sessions {sessions} --jobs {jobs_each} --prompt {prompt_chars} --idle {idle_seconds} \
+             --rate {offers_a_second} --paced {paced_seconds} --in-flight {in_flight} --ramp {opened_a_second}"
         );
         text.split(' ').map(str::to_owned).chain(rehearsal.then(|| "--rehearsal".to_owned())).collect()
     }
@@ -88,13 +91,13 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { jobs_each, idle_seconds, offers_a_second, paced_seconds, in_flight, .. } = self;
+        let Self { jobs_each, prompt_chars, idle_seconds, offers_a_second, .. } = self;
+        let Self { paced_seconds, in_flight, opened_a_second, .. } = self;
         write!(
             f,
-            "each session: opened (at {} a second), idle for {idle_seconds} s, {jobs_each} jobs: over all sessions \
-             {offers_a_second} offers a second for {paced_seconds} s at most, then as fast as it goes with {in_flight} \
-             under way",
-            self.opened_a_second
+            "sessions opened at {opened_a_second} a second, idle for {idle_seconds} s, {jobs_each} jobs each with prompts of \
+             {prompt_chars} characters: {offers_a_second} offers a second over all for {paced_seconds} s at most, then as \
+             many as go with {in_flight} under way"
         )
     }
 }
@@ -108,44 +111,46 @@ impl Part {
             args.len() < before
         };
         let (benched, row, echo) = (is("--bench"), is("--row"), is("--echo"));
-        let rehearsal = is("--rehearsal") || !(benched || row);
+        let rehearsal = is("--rehearsal") || !(benched || row || echo);
         if is("--help") || is("-h") {
             return Ok(Self::Help);
-        }
-        if echo {
-            return Ok(Self::Echo);
         }
         let mut plan = if rehearsal { Plan::rehearsal() } else { Plan::default() };
         let mut sizes = if rehearsal { vec![8] } else { vec![100, 1_000, 10_000] };
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
-            let wrong = |_| format!("{name} can't be {value:?}");
+            let wrong = || format!("{name} can't be {value:?}");
             match name.as_str() {
                 "--sessions" => {
-                    let read: Result<_, _> = value.split(',').map(str::parse).collect();
-                    sizes = read.map_err(|error: std::num::ParseIntError| wrong(error.to_string()))?;
+                    sizes = value
+                        .split(',')
+                        .map(|size| size.parse().ok().filter(|size| *size > 0))
+                        .collect::<Option<_>>()
+                        .ok_or_else(wrong)?;
                 }
-                "--jobs" => plan.jobs_each = value.parse().map_err(|_| wrong(String::new()))?,
-                "--idle" => plan.idle_seconds = positive(&value).map_err(wrong)?,
-                "--rate" => plan.offers_a_second = positive(&value).map_err(wrong)?,
-                "--paced" => plan.paced_seconds = positive(&value).map_err(wrong)?,
-                "--in-flight" => plan.in_flight = value.parse().map_err(|_| wrong(String::new()))?,
-                "--ramp" => plan.opened_a_second = positive(&value).map_err(wrong)?,
+                "--jobs" => plan.jobs_each = value.parse().map_err(|_| wrong())?,
+                "--prompt" => plan.prompt_chars = value.parse().map_err(|_| wrong())?,
+                "--idle" => plan.idle_seconds = positive(&value).ok_or_else(wrong)?,
+                "--rate" => plan.offers_a_second = positive(&value).ok_or_else(wrong)?,
+                "--paced" => plan.paced_seconds = positive(&value).ok_or_else(wrong)?,
+                "--in-flight" => plan.in_flight = value.parse().map_err(|_| wrong())?,
+                "--ramp" => plan.opened_a_second = positive(&value).ok_or_else(wrong)?,
                 _ => return Err(format!("there is no {name}\n\n{HELP}").into()),
             }
         }
-        if sizes.contains(&0) || plan.in_flight == 0 || plan.jobs_each == 0 {
-            return Err("none of --sessions, --jobs and --in-flight can be 0".into());
+        if plan.in_flight == 0 || plan.jobs_each == 0 || plan.offers_a_second * plan.opened_a_second == 0.0 {
+            return Err("none of --jobs, --in-flight, --rate and --ramp can be 0".into());
         }
-        if row {
-            plan.sessions = sizes[0];
-            return Ok(Self::Row(plan));
-        }
-        Ok(Self::Table(sizes, plan))
+        plan.sessions = sizes[0];
+        Ok(match (row, echo) {
+            (true, _) => Self::Row(plan),
+            (_, true) => Self::Echo(plan),
+            _ => Self::Table(sizes, plan),
+        })
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|number| (0.0..1e9).contains(number)).ok_or_else(String::new)
+fn positive(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number| (0.0..1e9).contains(number))
 }
