@@ -107,6 +107,7 @@ impl Platform for World {
 
     /// On a thread of its own, and not on tokio's for blocking work: a runtime that is shut down waits for those, and
     /// an engine may never return.
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` would hold on to `self`")]
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
     where
         T: Send + 'static,
@@ -131,11 +132,17 @@ impl Platform for World {
 fn run_on_a_thread(work: impl FnOnce() + Send + 'static) {
     let work = Arc::new(Mutex::new(Some(work)));
     let taken = Arc::clone(&work);
-    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let on_it = move || take(&taken).into_iter().for_each(|work| work());
-    if thread::Builder::new().name("studio-worker".into()).spawn(on_it).is_err() {
+    if thread::Builder::new().name("studio-worker".into()).spawn(move || begin(&taken)).is_err() {
         // No thread can be had. Late is better than never.
-        take(&work).into_iter().for_each(|work| work());
+        begin(&work);
+    }
+}
+
+/// Does the work, unless that was done.
+fn begin<W: FnOnce()>(work: &Mutex<Option<W>>) {
+    let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(work) = work {
+        work();
     }
 }
 

@@ -44,9 +44,12 @@ struct Pages {
 enum PagesState {
     Open(File),
     /// In a mutex that is never locked: it makes the body `Sync`, as some clients want it.
-    Reading(Mutex<BoxFuture<'static, io::Result<(File, Vec<u8>)>>>),
+    Reading(Mutex<BoxFuture<'static, Page>>),
     Broken,
 }
+
+/// The file, and what was read of it.
+type Page = io::Result<(File, Vec<u8>)>;
 
 /// A result that others may hold, too.
 struct Shared(Arc<Vec<u8>>);

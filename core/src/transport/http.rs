@@ -67,7 +67,7 @@ impl<P: Platform + Unpin> Http<P> {
                 Method::Get => hyper::Method::GET,
                 Method::Post => hyper::Method::POST,
             };
-            let mut head = self.head(method, &url, request.bearer.as_ref(), &user_agent)?;
+            let mut head = Self::head(method, &url, request.bearer.as_ref(), &user_agent)?;
             let body = request.body.map_or_else(Bytes::new, |body| {
                 head = std::mem::take(&mut head).header(CONTENT_TYPE, body.content_type);
                 body.bytes.into()
@@ -98,8 +98,7 @@ impl<P: Platform + Unpin> Http<P> {
     ) -> Result<HttpAnswer, HttpFailure> {
         let Upload { url, bearer, envelope, payload } = upload;
         let url = parse(&url)?;
-        let head = self
-            .head(hyper::Method::POST, &url, Some(&bearer), &user_agent)?
+        let head = Self::head(hyper::Method::POST, &url, Some(&bearer), &user_agent)?
             .header(CONTENT_TYPE, &envelope.content_type);
         let body = UploadBody::open(self.platform.clone(), envelope, payload, progress)
             .await
@@ -116,7 +115,6 @@ impl<P: Platform + Unpin> Http<P> {
     }
 
     fn head(
-        &self,
         method: hyper::Method,
         url: &Url,
         bearer: Option<&Secret>,

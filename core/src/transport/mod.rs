@@ -6,6 +6,10 @@
 //! parts: [`connect`], [`UploadBody`], [`Folder`].
 //!
 //! Nothing here decides: when to connect, how long to wait and what to do about a failure is the worker's business.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "part of the runtimes, which touch the world and decide nothing"
+)]
 
 mod addresses;
 mod body;

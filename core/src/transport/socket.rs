@@ -35,7 +35,7 @@ const NO_CODE: CloseCode = CloseCode(1005);
 #[derive(Debug)]
 pub struct Socket<S> {
     /// Always there, but while it is exchanged.
-    socket: Option<WebSocketStream<Followed<S>>>,
+    inner: Option<WebSocketStream<Followed<S>>>,
     /// The largest frame that was sent, in bytes.
     largest_sent: u64,
     /// Nothing waits to be written.
@@ -50,18 +50,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let connection = Followed::new(connection, &read);
         let socket =
             WebSocketStream::from_partially_read(connection, read, Role::Client, Some(config())).await;
-        Self { socket: Some(socket), largest_sent: 0, flushed: true, closing: false }
+        Self { inner: Some(socket), largest_sent: 0, flushed: true, closing: false }
     }
 
     fn socket(&mut self) -> Result<Pin<&mut WebSocketStream<Followed<S>>>, SocketError> {
         // None only if the library does not make one at once.
-        self.socket.as_mut().map(Pin::new).ok_or_else(|| SocketError::Broken("the socket is gone".into()))
+        self.inner.as_mut().map(Pin::new).ok_or_else(|| SocketError::Broken("the socket is gone".into()))
     }
 
     /// Lets buffers go that grew with a large frame, since the library never does. This is done when nothing is in them:
     /// between two messages, with all written. Whether it was.
     fn let_go(&mut self) -> bool {
-        let Some(socket) = &mut self.socket else { return false };
+        let Some(socket) = &mut self.inner else { return false };
         if self.closing || !self.flushed || !socket.get_ref().is_between_messages() {
             return false;
         }
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if largest <= KEPT {
             return false;
         }
-        self.socket = self.socket.take().and_then(|socket| {
+        self.inner = self.inner.take().and_then(|socket| {
             WebSocketStream::from_raw_socket(socket.into_inner(), Role::Client, Some(config())).now_or_never()
         });
         true

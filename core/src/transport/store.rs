@@ -72,15 +72,15 @@ impl FileStore {
 impl Store for FileStore {
     fn save(&self, changes: &[Change]) -> Result<(), String> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = values.clone();
+        let mut new = values.clone();
         for Change { key, value } in changes {
             match value {
-                Some(value) => changed.insert(key.name().into(), value.reveal().into()),
-                None => changed.remove(key.name()),
+                Some(value) => new.insert(key.name().into(), value.reveal().into()),
+                None => new.remove(key.name()),
             };
         }
-        self.write(&changed).map_err(|error| format!("{}: {error}", self.path.display()))?;
-        *values = changed;
+        self.write(&new).map_err(|error| format!("{}: {error}", self.path.display()))?;
+        *values = new;
         Ok(())
     }
 }

@@ -58,14 +58,13 @@ impl Tls {
         stream: P::Stream,
     ) -> io::Result<Connection<P::Stream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let config = match self.0.config.get() {
-            Some(config) => Arc::clone(config),
-            None => {
-                let tls = self.clone();
-                // Whoever comes first: two that are made at a time are alike.
-                let made = platform.compute(move || make_config(tls.roots()?)).await?;
-                Arc::clone(self.0.config.get_or_init(|| made))
-            }
+        let config = if let Some(config) = self.0.config.get() {
+            Arc::clone(config)
+        } else {
+            let tls = self.clone();
+            // Whoever comes first: two that are made at a time are alike.
+            let made = platform.compute(move || make_config(tls.roots()?)).await?;
+            Arc::clone(self.0.config.get_or_init(|| made))
         };
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         Ok(Connection::Tls(Box::new(stream)))

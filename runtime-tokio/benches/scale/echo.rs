@@ -368,12 +368,12 @@ async fn next_text(socket: &mut Socket) -> Result<String, Problem> {
 
 async fn upgrade(stream: TcpStream) -> Result<Socket, Problem> {
     stream.set_nodelay(true)?;
-    // The type is the library's.
-    #[allow(clippy::result_large_err, clippy::unnecessary_wraps, reason = "the library's signature")]
-    fn agree(_: &Request, mut answer: Response) -> Result<Response, ErrorResponse> {
-        answer.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUB_PROTOCOL));
-        Ok(answer)
-    }
     let config = WebSocketConfig::default().read_buffer_size(2 * 1024).write_buffer_size(0);
     Ok(accept_hdr_async_with_config(stream.compat(), agree, Some(config)).await?)
+}
+
+#[allow(clippy::result_large_err, clippy::unnecessary_wraps, reason = "the library's signature")]
+fn agree(_: &Request, mut answer: Response) -> Result<Response, ErrorResponse> {
+    answer.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUB_PROTOCOL));
+    Ok(answer)
 }

@@ -76,32 +76,35 @@ impl Row {
 
 /// The rows as columns: there are more figures than sizes.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let times = |spread: &Spread| format!("{:.1} / {:.1} / {:.0}", spread.p50, spread.p99, spread.max);
-    type Figure<'a> = (&'a str, Box<dyn Fn(&Row) -> String + 'a>);
-    let figures: [Figure<'_>; 15] = [
-        ("sessions", Box::new(|row| row.sessions.to_string())),
-        ("KiB a session, welcomed", Box::new(|row| format!("{:.1}", row.kib_welcomed))),
-        ("KiB a session, after its jobs", Box::new(|row| format!("{:.1}", row.kib_worked))),
-        ("MiB of the process with the first few", Box::new(|row| format!("{:.1}", row.kib_first / 1024.0))),
-        ("heartbeats late, ms (p50 / p99 / max)", Box::new(|row| times(&row.late))),
-        ("  amid as many jobs as go", Box::new(|row| times(&row.late_busy))),
-        ("offer to accept, ms", Box::new(|row| times(&row.accepted))),
-        ("offer to result, ms", Box::new(|row| times(&row.answered))),
-        ("  amid as many jobs as go", Box::new(|row| times(&row.answered_busy))),
-        ("  jobs a second then", Box::new(|row| format!("{:.0}", row.jobs_a_second))),
-        ("processor seconds a session-hour, idle", Box::new(|row| format!("{:.2}", row.idle_cpu_an_hour))),
-        ("processor microseconds a job", Box::new(|row| format!("{:.0}", row.job_cpu_micros))),
-        ("threads / descriptors", Box::new(|row| format!("{} / {}", row.threads, row.descriptors))),
-        ("processors that the echo took at most", Box::new(|row| format!("{:.2}", row.echo_cpu))),
-        ("of the machine, to other programs", Box::new(|row| format!("{:.0} %", row.others * 100.0))),
-    ];
+    let rows: Vec<_> = rows.iter().map(figures).collect();
     let mut text = String::new();
-    for (name, figure) in &figures {
+    for (number, (name, _)) in rows.first().into_iter().flatten().enumerate() {
         let _ = write!(text, "{name:40}");
-        for row in rows {
-            let _ = write!(text, "{:>24}", figure(row));
+        for row in &rows {
+            let _ = write!(text, "{:>24}", row[number].1);
         }
         text.push('\n');
     }
     text
+}
+
+fn figures(row: &Row) -> [(&'static str, String); 15] {
+    let times = |spread: &Spread| format!("{:.1} / {:.1} / {:.0}", spread.p50, spread.p99, spread.max);
+    [
+        ("sessions", row.sessions.to_string()),
+        ("KiB a session, welcomed", format!("{:.1}", row.kib_welcomed)),
+        ("KiB a session, after its jobs", format!("{:.1}", row.kib_worked)),
+        ("MiB of the process with the first few", format!("{:.1}", row.kib_first / 1024.0)),
+        ("heartbeats late, ms (p50 / p99 / max)", times(&row.late)),
+        ("  amid as many jobs as go", times(&row.late_busy)),
+        ("offer to accept, ms", times(&row.accepted)),
+        ("offer to result, ms", times(&row.answered)),
+        ("  amid as many jobs as go", times(&row.answered_busy)),
+        ("  jobs a second then", format!("{:.0}", row.jobs_a_second)),
+        ("processor seconds a session-hour, idle", format!("{:.3}", row.idle_cpu_an_hour)),
+        ("processor microseconds a job", format!("{:.0}", row.job_cpu_micros)),
+        ("threads / descriptors", format!("{} / {}", row.threads, row.descriptors)),
+        ("processors that the echo took at most", format!("{:.2}", row.echo_cpu)),
+        ("of the machine, to other programs", format!("{:.0} %", row.others * 100.0)),
+    ]
 }

@@ -110,7 +110,7 @@ fn turn(socket: &mut Socket<Peer>) -> Option<Result<Received, SocketError>> {
 }
 
 fn peer(socket: &mut Socket<Peer>) -> &mut Peer {
-    socket.socket.as_mut().unwrap().get_mut().stream_mut()
+    socket.inner.as_mut().unwrap().get_mut().stream_mut()
 }
 
 #[derive(Debug, Clone)]
