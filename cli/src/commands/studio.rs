@@ -1,6 +1,10 @@
 //! `studio-worker studio`
 
-use std::{io::Write, net::SocketAddr, path::PathBuf};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use clap::Args;
 use studio_worker_core::studio::Options;
@@ -59,13 +63,11 @@ impl Studio {
         runtime.block_on(async {
             let mut signals = Signals::listen().map_err(Error::Signals)?;
             let address = reached_by(server.address());
-            writeln!(out, "studio:       http://{address}")?;
-            writeln!(out, "data:         {}", server.data().display())?;
-            if let Some(path) = server.admin_token_path() {
-                writeln!(out, "admin token:  {}", path.display())?;
+            match introduce(&server, &address, out) {
+                // Whoever started it has read what they wanted.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                told => told?,
             }
-            writeln!(out, "for workers:  studio-worker register --api-base-url http://{address}")?;
-            out.flush()?;
             let (stop, stopped) = tokio::sync::oneshot::channel();
             let serving = server.run(async {
                 let _ = stopped.await; // told, or nobody will tell any more
@@ -82,6 +84,17 @@ impl Studio {
             }
         })
     }
+}
+
+/// Says where it is.
+fn introduce(server: &Server, address: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "studio:       http://{address}")?;
+    writeln!(out, "data:         {}", server.data().display())?;
+    if let Some(path) = server.admin_token_path() {
+        writeln!(out, "admin token:  {}", path.display())?;
+    }
+    writeln!(out, "for workers:  studio-worker register --api-base-url http://{address}")?;
+    out.flush()
 }
 
 /// The address as others reach it: all addresses of this machine are none that can be connected to.

@@ -19,14 +19,14 @@ const LIMIT: usize = 8 * 512;
 
 /// The request is stored, and after it the disk is full: the approval can't be, so no session is opened with a token
 /// that the next start would not know. As soon as there is room again, it is stored and used.
-fn an_approval_that_cannot_be_saved_is_not_lost() {
+fn an_approval_that_cannot_be_saved_is_not_lost(on: &'static str) {
     let studio = TestStudio::new();
     // Room for the request beside it, and not for the token.
     let ballast = format!("# {}\n", "x".repeat(LIMIT - 1_000));
     let token = "t".repeat(1_000);
     let start = Start { base: &studio.base(), identity: Identity::default(), held: false };
     let shell = format!("trap '' XFSZ && ulimit -f {} && exec \"$0\" \"$@\"", LIMIT / 512);
-    let program = Program::start_with(&start, &ballast, &shell);
+    let program = Program::start_with(on, &start, &ballast, &shell);
     studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
     let approved = json!({ "status": "approved", "workerId": "w-1", "authToken": token });
     studio.request().answer_json(200, &approved);

@@ -21,20 +21,20 @@ pub(crate) const ALL: &[(&str, Test)] = tests! {
 };
 
 /// The local studio sees its connection end.
-fn a_killed_worker_takes_its_job_again_after_its_restart() {
+fn a_killed_worker_takes_its_job_again_after_its_restart(on: &'static str) {
     let studio = Studio::start();
-    takes_over(&studio, studio.address());
+    takes_over(on, &studio, studio.address());
 }
 
 /// The studio does not see it: what is between them keeps the connection that the worker has lost.
-fn a_killed_worker_whose_studio_holds_its_old_session_takes_it_over() {
+fn a_killed_worker_whose_studio_holds_its_old_session_takes_it_over(on: &'static str) {
     let studio = Studio::start();
-    takes_over(&studio, relay(studio.address()));
+    takes_over(on, &studio, relay(studio.address()));
 }
 
-fn takes_over(studio: &Studio, reached_at: SocketAddr) {
+fn takes_over(on: &'static str, studio: &Studio, reached_at: SocketAddr) {
     let base = format!("http://{reached_at}");
-    let program = Program::start(&Start { base: &base, identity: Identity::default(), held: true });
+    let program = Program::start(on, &Start { base: &base, identity: Identity::default(), held: true });
     let job = studio.queue();
     studio.job_is(&job, "running");
     program.logs("the synthetic engine begins the job ");
@@ -71,10 +71,10 @@ fn relay(studio: SocketAddr) -> SocketAddr {
 }
 
 /// Asks on with what was stored, and not anew.
-fn a_killed_worker_asks_on_for_the_approval_that_it_waited_for() {
+fn a_killed_worker_asks_on_for_the_approval_that_it_waited_for(on: &'static str) {
     let studio = TestStudio::new();
     let start = Start { base: &studio.base(), identity: Identity::default(), held: false };
-    let program = Program::start(&start);
+    let program = Program::start(on, &start);
     studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
     let polls = studio.request();
     let bearer = polls.header("authorization").to_owned();

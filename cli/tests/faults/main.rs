@@ -33,27 +33,33 @@ fn main() {
     use studio_worker_core::conformance::{Network, run, scenarios, with_host};
 
     let own = [stopped::ALL, network::ALL, killed::ALL, disk::ALL, signals::ALL, tls::ALL].concat();
-    let own = own.into_iter().map(|(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    });
-    // The slow ones first.
-    let mut trials = with_host("ws", scenarios::BOUNDS, Host::new);
-    trials.extend(own);
-    trials.extend(with_host("ws", scenarios::ALL, Host::new));
     let over_tls = [&*tls::scenarios(), scenarios::SECURE].concat();
-    trials.extend(with_host("wss", &over_tls, || Host::over(Network::loopback_tls())));
+    let mut trials = Vec::new();
+    // The slow ones first.
+    for on in ["async-std", "tokio"] {
+        trials.extend(with_host(on, scenarios::BOUNDS, move || Host::new(on)));
+        trials.extend(own.iter().map(|(name, test)| {
+            let test = *test;
+            Trial::test(format!("{on}::{name}"), move || {
+                test(on);
+                Ok(())
+            })
+        }));
+    }
+    for on in ["async-std", "tokio"] {
+        trials.extend(with_host(on, scenarios::ALL, move || Host::new(on)));
+        let host = move || Host::over(Network::loopback_tls(), on);
+        trials.extend(with_host(&format!("{on}::wss"), &over_tls, host));
+    }
     run(trials);
 }
 
 #[cfg(not(unix))]
 fn main() {}
 
-/// A test of this program's own.
+/// A test of this program's own, on a runtime.
 #[cfg(unix)]
-type Test = fn();
+type Test = fn(&'static str);
 
 /// The tests of a module, by their names.
 #[cfg(unix)]

@@ -19,8 +19,8 @@ pub(crate) const ALL: &[(&str, Test)] = tests! {
     a_studio_that_never_reads_costs_no_memory_and_no_result
 };
 
-pub(crate) fn registered_at(base: &str) -> Program {
-    Program::start(&Start { base, identity: registered(), held: false })
+pub(crate) fn registered_at(on: &'static str, base: &str) -> Program {
+    Program::start(on, &Start { base, identity: registered(), held: false })
 }
 
 /// A job from offer to acknowledgement.
@@ -31,9 +31,9 @@ pub(crate) fn serves(session: &mut Session, job: &str) {
     session.complete_ack(job);
 }
 
-fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory() {
+fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory(on: &'static str) {
     let studio = TestStudio::new();
-    let program = registered_at(&studio.base());
+    let program = registered_at(on, &studio.base());
     let mut before = None;
     let mut last: Option<Instant> = None;
     for nth in 0..5 {
@@ -68,11 +68,11 @@ fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory() {
     Scene { studio, worker: Box::new(program) }.drained(&mut session);
 }
 
-fn of_ten_workers_none_returns_in_step_with_another() {
+fn of_ten_workers_none_returns_in_step_with_another(on: &'static str) {
     const WORKERS: usize = 10;
     let studio = TestStudio::new();
     let (address, base) = (studio.address(), studio.base());
-    let workers: Vec<_> = (0..WORKERS).map(|_| registered_at(&base)).collect();
+    let workers: Vec<_> = (0..WORKERS).map(|_| registered_at(on, &base)).collect();
     let sessions: Vec<_> = workers.iter().map(|_| studio.session()).collect();
     drop(studio);
     sessions.into_iter().for_each(Session::drop_connection);
@@ -100,9 +100,9 @@ fn of_ten_workers_none_returns_in_step_with_another() {
 
 /// It says much and reads nothing: what would be answered and logged piles up, within bounds. That lines were dropped
 /// is told to a studio that reads: a scenario shows it.
-fn a_studio_that_never_reads_costs_no_memory_and_no_result() {
+fn a_studio_that_never_reads_costs_no_memory_and_no_result(on: &'static str) {
     let scene_studio = TestStudio::new();
-    let program = registered_at(&scene_studio.base());
+    let program = registered_at(on, &scene_studio.base());
     let mut deaf = scene_studio.session();
     let before = resident(&program);
     let mut other = offer("other", "llm", "hello");

@@ -27,18 +27,18 @@ const LONG_MS: i64 = 1_800_000;
 /// Starts the program for each scenario.
 pub(crate) struct Host {
     network: Network,
-    /// Goes before the subcommand.
-    options: &'static [&'static str],
+    /// `--runtime`.
+    on: &'static str,
 }
 
 impl Host {
-    /// On sockets without TLS, with no options.
-    pub(crate) fn new() -> Self {
-        Self::over(Network::loopback())
+    /// On sockets without TLS, and this runtime.
+    pub(crate) fn new(on: &'static str) -> Self {
+        Self::over(Network::loopback(), on)
     }
 
-    pub(crate) fn over(network: Network) -> Self {
-        Self { network, options: &[] }
+    pub(crate) fn over(network: Network, on: &'static str) -> Self {
+        Self { network, on }
     }
 
     pub(crate) fn program(&self, start: &Start<'_>) -> Program {
@@ -62,7 +62,7 @@ const BECOME: &str = "exec \"$0\" \"$@\"";
 /// `studio-worker run` in a directory of its own; it is killed when it is dropped.
 pub(crate) struct Program {
     home: TempDir,
-    options: &'static [&'static str],
+    on: &'static str,
     child: Child,
     log: Arc<Log>,
     reader: Option<thread::JoinHandle<()>>,
@@ -76,13 +76,13 @@ struct Log {
 }
 
 impl Program {
-    pub(crate) fn start(start: &Start<'_>) -> Self {
-        Host::new().program(start)
+    pub(crate) fn start(on: &'static str, start: &Start<'_>) -> Self {
+        Host::new(on).program(start)
     }
 
     /// Starts it with more lines in its configuration, by a line of shell that ends by becoming the program.
-    pub(crate) fn start_with(start: &Start<'_>, more: &str, shell: &str) -> Self {
-        Self::launch(&Host::new(), start, more, shell)
+    pub(crate) fn start_with(on: &'static str, start: &Start<'_>, more: &str, shell: &str) -> Self {
+        Self::launch(&Host::new(on), start, more, shell)
     }
 
     fn launch(host: &Host, start: &Start<'_>, more: &str, shell: &str) -> Self {
@@ -91,15 +91,15 @@ impl Program {
         if let Some(roots) = host.network.roots_pem() {
             fs::write(home.path().join(ROOTS), roots).unwrap();
         }
-        Self::spawn(home, host.options, shell)
+        Self::spawn(home, host.on, shell)
     }
 
-    fn spawn(home: TempDir, options: &'static [&'static str], shell: &str) -> Self {
+    fn spawn(home: TempDir, on: &'static str, shell: &str) -> Self {
         let mut command = Command::new("sh");
         command
             .args(["-c", shell, env!("CARGO_BIN_EXE_studio-worker"), "--config"])
             .arg(home.path().join("config.toml"))
-            .args(options)
+            .args(["--runtime", on])
             .arg("run")
             .env_clear()
             .env("HOME", home.path())
@@ -121,7 +121,7 @@ impl Program {
                 written.more.notify_all();
             }
         });
-        Self { home, options, child, log, reader: Some(reader) }
+        Self { home, on, child, log, reader: Some(reader) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -168,7 +168,7 @@ impl Program {
         self.signal("-KILL");
         self.wait();
         let home = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
-        Self::spawn(home, self.options, BECOME)
+        Self::spawn(home, self.on, BECOME)
     }
 
     /// Waits for its end, and for the last line that it said.

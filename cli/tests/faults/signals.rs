@@ -43,10 +43,10 @@ fn ends_at_once(program: Program) -> Ended {
     ended
 }
 
-fn a_signal_ends_an_idle_worker_at_once() {
+fn a_signal_ends_an_idle_worker_at_once(on: &'static str) {
     for signal in ["-TERM", "-INT"] {
         let studio = TestStudio::new();
-        let program = registered_at(&studio.base());
+        let program = registered_at(on, &studio.base());
         let mut session = studio.session();
         program.signal(signal);
         assert_eq!(session.closed().0, 1000);
@@ -57,66 +57,66 @@ fn a_signal_ends_an_idle_worker_at_once() {
     }
 }
 
-fn a_signal_ends_an_idle_worker_whose_studio_is_deaf() {
+fn a_signal_ends_an_idle_worker_whose_studio_is_deaf(on: &'static str) {
     let studio = TestStudio::new();
-    let program = registered_at(&studio.base());
+    let program = registered_at(on, &studio.base());
     let session = studio.session();
     program.signal("-TERM");
     ends_at_once(program);
     drop(session);
 }
 
-fn a_signal_ends_a_worker_whose_connection_is_not_taken() {
+fn a_signal_ends_a_worker_whose_connection_is_not_taken(on: &'static str) {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let program = registered_at(&format!("http://{}", nobody.local_addr().unwrap()));
+    let program = registered_at(on, &format!("http://{}", nobody.local_addr().unwrap()));
     program.logs("serves");
     program.signal("-TERM");
     ends_at_once(program);
 }
 
-fn a_signal_ends_a_worker_whose_upgrade_is_not_answered() {
+fn a_signal_ends_a_worker_whose_upgrade_is_not_answered(on: &'static str) {
     let studio = TestStudio::new();
-    let program = registered_at(&studio.base());
+    let program = registered_at(on, &studio.base());
     let unanswered = studio.upgrade();
     program.signal("-TERM");
     ends_at_once(program);
     drop(unanswered);
 }
 
-fn a_signal_ends_a_worker_that_is_not_welcomed() {
+fn a_signal_ends_a_worker_that_is_not_welcomed(on: &'static str) {
     let studio = TestStudio::new();
-    let program = registered_at(&studio.base());
+    let program = registered_at(on, &studio.base());
     let mut session = studio.upgrade().accept();
     assert_eq!(session.text()["type"], "hello");
     program.signal("-TERM");
     ends_at_once(program);
 }
 
-fn a_signal_ends_a_worker_that_waits_to_reconnect() {
+fn a_signal_ends_a_worker_that_waits_to_reconnect(on: &'static str) {
     let studio = TestStudio::new();
-    let program = registered_at(&studio.base());
+    let program = registered_at(on, &studio.base());
     studio.upgrade().refuse_with(503, "Retry-After: 3000\r\n", "later");
     program.logs("no session, trying again in 300");
     program.signal("-TERM");
     ends_at_once(program);
 }
 
-fn unregistered_at(studio: &TestStudio) -> Program {
-    Program::start(&Start { base: &studio.base(), identity: Identity::default(), held: false })
+fn unregistered_at(on: &'static str, studio: &TestStudio) -> Program {
+    Program::start(on, &Start { base: &studio.base(), identity: Identity::default(), held: false })
 }
 
-fn a_signal_ends_a_worker_whose_registration_is_not_answered() {
+fn a_signal_ends_a_worker_whose_registration_is_not_answered(on: &'static str) {
     let studio = TestStudio::new();
-    let program = unregistered_at(&studio);
+    let program = unregistered_at(on, &studio);
     let unanswered = studio.request();
     program.signal("-TERM");
     ends_at_once(program);
     drop(unanswered);
 }
 
-fn a_signal_ends_a_worker_that_waits_for_its_approval() {
+fn a_signal_ends_a_worker_that_waits_for_its_approval(on: &'static str) {
     let studio = TestStudio::new();
-    let program = unregistered_at(&studio);
+    let program = unregistered_at(on, &studio);
     studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
     let unanswered = studio.request();
     // What is pending stays.
@@ -128,8 +128,8 @@ fn a_signal_ends_a_worker_that_waits_for_its_approval() {
     drop(unanswered);
 }
 
-fn a_second_signal_ends_an_upload() {
-    let Scene { studio, worker } = Scene::new(&Host::new());
+fn a_second_signal_ends_an_upload(on: &'static str) {
+    let Scene { studio, worker } = Scene::new(&Host::new(on));
     let mut session = studio.session();
     session.send(&offer_of_bytes("j-1", 14_000_000));
     session.expect("accept", "j-1");
@@ -144,11 +144,11 @@ fn a_second_signal_ends_an_upload() {
 }
 
 /// Whoever read its log has ended, as a terminal or a pager does.
-fn a_worker_whose_stderr_is_gone_serves_and_ends_well() {
+fn a_worker_whose_stderr_is_gone_serves_and_ends_well(on: &'static str) {
     let studio = TestStudio::new();
     let start = Start { base: &studio.base(), identity: registered(), held: false };
     let shell = "mkfifo \"$HOME/log\" && { head -n 1 \"$HOME/log\" >/dev/null & } && exec \"$0\" \"$@\" 2>\"$HOME/log\"";
-    let program = Program::start_with(&start, "", shell);
+    let program = Program::start_with(on, &start, "", shell);
     let mut session = studio.session();
     for job in ["j-1", "j-2"] {
         serves(&mut session, job);

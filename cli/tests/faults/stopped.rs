@@ -11,9 +11,9 @@ pub(crate) const ALL: &[(&str, Test)] = tests! {
 };
 
 /// As when a machine sleeps: for longer than a peer may be silent, nothing of the program runs.
-fn a_worker_that_was_stopped_for_a_while_goes_on_with_its_job() {
+fn a_worker_that_was_stopped_for_a_while_goes_on_with_its_job(on: &'static str) {
     let studio = TestStudio::new();
-    let program = Program::start(&Start { base: &studio.base(), identity: registered(), held: true });
+    let program = Program::start(on, &Start { base: &studio.base(), identity: registered(), held: true });
     let mut session = studio.session();
     session.offer("j-1", "llm", "hello");
     session.expect("accept", "j-1");

@@ -2,9 +2,11 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use studio_worker_core::wire::multipart::Envelope;
@@ -49,9 +51,22 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
+}
+
+/// A program that says nothing, killed when it is dropped.
+struct Mute(Child);
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        end(&mut self.0);
+    }
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill(); // it may have ended
+    let _ = child.wait();
 }
 
 fn command(data: &Path) -> Command {
@@ -89,6 +104,24 @@ fn the_place_of_the_admin_token_is_said_and_the_token_is_not() {
     let path = place.path().join("admin-token");
     assert!(said.contains(path.to_str().unwrap()), "{said}");
     assert!(!said.contains(std::fs::read_to_string(path).unwrap().trim()), "{said}");
+}
+
+#[test]
+fn it_serves_on_when_nobody_reads_what_it_says() {
+    let data = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listen = address.to_string();
+    let child = command(data.path()).args(["--listen", &listen]).stdout(writer).spawn().unwrap();
+    let _studio = Mute(child);
+    let since = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(since.elapsed() < Duration::from_secs(60), "nobody listens");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let answer = http::request(address, "GET", "/api/v1/jobs", &[], b"");
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[test]
