@@ -30,7 +30,7 @@ use tokio::{
     runtime,
     sync::{Notify, mpsc},
     task::{LocalSet, spawn_local},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
@@ -45,6 +45,9 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A heartbeat that comes so soon after another one has no reason: nothing changes here.
 const TOO_SOON: Duration = Duration::from_millis(2_500);
+
+/// No session has more offers than one in this time, also when as many as go are made: a worker's jobs are not shorter.
+const BETWEEN_OFFERS: Duration = Duration::from_millis(100);
 
 type Socket = WebSocketStream<Compat<TcpStream>>;
 
@@ -134,6 +137,8 @@ struct Session {
     /// Takes the offer that is to be made.
     offers: mpsc::UnboundedSender<String>,
     job: Option<Job>,
+    /// When the last job was.
+    offered: Option<Instant>,
     jobs_done: u32,
     /// When the last heartbeat came.
     heard: Option<Instant>,
@@ -195,8 +200,9 @@ impl Echo {
                     state.free.extend(0..state.sessions.len());
                     return;
                 }
-                while self.under_way() < in_flight && self.offer() {}
-                self.moved.notified().await;
+                while self.under_way() < in_flight && self.rested() && self.offer() {}
+                // Until a job is done, or a session has rested.
+                let _ = timeout(BETWEEN_OFFERS / 10, self.moved.notified()).await;
             },
         }
     }
@@ -210,6 +216,13 @@ impl Echo {
     fn under_way(&self) -> usize {
         let state = self.state.borrow();
         usize::try_from(state.jobs_offered).unwrap_or(usize::MAX) - state.jobs_done
+    }
+
+    /// Whether the session that waits longest had its last offer long ago.
+    fn rested(&self) -> bool {
+        let state = self.state.borrow();
+        let offered = state.free.front().and_then(|&session| state.sessions[session].offered);
+        offered.is_none_or(|offered| offered.elapsed() >= BETWEEN_OFFERS)
     }
 
     /// Offers the next job to the session that waits longest, if there is one.
@@ -228,7 +241,9 @@ impl Echo {
         ) + r#""maxTokens":512,"temperature":0.7},"modelSource":{"engine":"echo","files":[],"cliDefaults":{"#
             + r#""cfgScale":1.0,"steps":20,"width":512,"height":512}}}}"#;
         let session = &mut state.sessions[session];
-        session.job = Some(Job { id, prompt, offered: Instant::now(), accepted: false });
+        let offered = Instant::now();
+        session.offered = Some(offered);
+        session.job = Some(Job { id, prompt, offered, accepted: false });
         // A session that is over has said so already.
         let _ = session.offers.send(text);
         true
@@ -265,7 +280,7 @@ impl Echo {
     fn open(&self) -> (usize, mpsc::UnboundedReceiver<String>) {
         let state = &mut *self.state.borrow_mut();
         let (offers, receiver) = mpsc::unbounded_channel();
-        state.sessions.push(Session { offers, job: None, jobs_done: 0, heard: None });
+        state.sessions.push(Session { offers, job: None, offered: None, jobs_done: 0, heard: None });
         (state.sessions.len() - 1, receiver)
     }
 

@@ -97,7 +97,7 @@ impl fmt::Display for Plan {
             f,
             "sessions opened at {opened_a_second} a second, idle for {idle_seconds} s, {jobs_each} jobs each with prompts of \
              {prompt_chars} characters: {offers_a_second} offers a second over all for {paced_seconds} s at most, then as \
-             many as go with {in_flight} under way"
+             many as go with {in_flight} under way, and 10 a second at most for each"
         )
     }
 }
