@@ -23,7 +23,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use studio_worker_async_std::{AsyncStd, MemoryStore, Runtime as _, block_on, start};
 use studio_worker_core::{
-    conformance::{Running, Session, TestEngine, TestStudio, options, registered},
+    conformance::{Network, Running, Session, TestEngine, TestStudio, options, registered},
     drive::{Connect, Outgoing, Received},
     engine::{Effect, Engine, Happened, Models, Output, Recipe, Service},
     wire::{Claim, TaskKind},
@@ -40,7 +40,7 @@ fn main() {
     let slices = 10;
     let mut echo = Echo::new();
     let mut at_once = Worker::new(Arc::new(AtOnce));
-    let mut computing = Worker::new(TestEngine::new());
+    let mut computing = Worker::new(TestEngine::new(Network::loopback().clock()));
     let [mut echoes, mut accepts, mut results, mut computed] = [const { Vec::new() }; 4];
     echo.rounds(rounds / slices, &mut Vec::new());
     at_once.rounds(rounds / slices, &mut Vec::new(), &mut Vec::new());
@@ -103,10 +103,11 @@ struct Worker {
 
 impl Worker {
     fn new(engine: Arc<dyn Engine>) -> Self {
-        let studio = TestStudio::new();
+        let network = Network::loopback();
+        let studio = network.studio();
         let options = options(&studio.base(), registered());
         let (handle, driving) = start(options, engine, Arc::new(MemoryStore::new())).unwrap();
-        let running = Running::new(handle, || block_on(driving));
+        let running = Running::new(&network, handle, || block_on(driving));
         Self { session: studio.session(), jobs: 0, _running: running, _studio: studio }
     }
 

@@ -21,7 +21,7 @@ use isahc::{
     config::{Configurable as _, RedirectPolicy},
     http,
     net::Dialer,
-    tls::{TlsConfig, TrustStore},
+    tls::{TlsConfig, TrustStore, TrustStoreBuilder},
 };
 use studio_worker_core::{
     drive::Progress,
@@ -208,8 +208,7 @@ impl Isahc {
         if self.tls.has_roots_of_its_own() {
             let tls = self.tls.clone();
             let roots = self.world.compute(move || tls.roots()).await.map_err(|error| made_up(&error))?;
-            let store =
-                roots.iter().fold(TrustStore::builder(), |store, root| store.certificate_from_der(root));
+            let store = roots.iter().fold(TrustStore::builder(), TrustStoreBuilder::certificate_from_der);
             builder = builder.tls_config(TlsConfig::builder().trust_store(store.build()).build());
         }
         let made = builder.build().map_err(|error| made_up(&error))?;

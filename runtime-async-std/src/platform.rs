@@ -35,12 +35,11 @@ impl World {
 
     /// The addresses of `host` that may be connected to, at least one.
     pub(crate) async fn resolve(&self, host: &str, port: u16, reach: Reach) -> io::Result<Vec<SocketAddr>> {
-        let addresses = match host.parse() {
-            Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-            Err(_) => {
-                let name = host.to_owned();
-                self.threads.run(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter)).await
-            }
+        let addresses = if let Ok(address) = host.parse() {
+            Ok(vec![SocketAddr::new(address, port)])
+        } else {
+            let name = host.to_owned();
+            self.threads.run(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter)).await
         };
         admit(host, addresses, reach)
     }

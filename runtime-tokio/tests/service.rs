@@ -17,7 +17,7 @@ use studio_worker_core::{
     wire::TaskKind,
     worker::{Exit, JobOutcome},
 };
-use studio_worker_tokio::{MemoryStore, SpawnError, Tokio, WorkerBuilder, engine_fn};
+use studio_worker_tokio::{MemoryStore, SpawnError, Tokio, WorkerBuilder, WorkerStatus, engine_fn};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +115,7 @@ fn the_status_is_a_channel() {
     let worker = worker_of(&studio, named("w")).on(service.handle().clone()).spawn().unwrap();
     let mut status = worker.status();
     let mut session = studio.session();
-    service.block_on(status.wait_for(|status| status.is_connected())).unwrap();
+    service.block_on(status.wait_for(WorkerStatus::is_connected)).unwrap();
     session.delivers("j-1");
     let done = service.block_on(status.wait_for(|status| status.last_job.is_some())).unwrap().clone();
     let job = done.last_job.unwrap();

@@ -454,7 +454,7 @@ mod tests {
             let race = async {
                 let never = clock.sleep_until(clock.now() + long);
                 let soon = clock.sleep_until(clock.now() + short);
-                futures::future::select(never, soon).await.factor_first().0;
+                futures::future::select(never, soon).await.factor_first();
             };
             clock.block_on(race);
             assert!((short..long).contains(&watch.elapsed()));

@@ -5,6 +5,8 @@ use std::{
     io,
 };
 
+use futures::future::lazy;
+
 use super::Platform;
 use crate::{
     http::Reach,
@@ -39,6 +41,6 @@ impl Platform for Here {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        async move { work() }
+        lazy(|_| work())
     }
 }

@@ -1,6 +1,12 @@
 //! A runtime that somebody else might write: the one that `RUNTIMES.md` shows is this one, and it does what every
 //! worker must do.
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::manual_async_fn,
+    reason = "the page shows a crate of its own, which has a clock"
+)]
 
 mod platform;
 
@@ -14,12 +20,7 @@ use studio_worker_core::{
     worker::Options,
 };
 
-fn on_smol(
-    network: &Network,
-    options: Options,
-    engine: Arc<dyn Engine>,
-    store: Arc<dyn Store>,
-) -> Running {
+fn on_smol(network: &Network, options: Options, engine: Arc<dyn Engine>, store: Arc<dyn Store>) -> Running {
     let (handle, driving) = platform::start(options, engine, store).unwrap();
     Running::new(network, handle, || smol::block_on(driving))
 }
