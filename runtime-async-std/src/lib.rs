@@ -5,8 +5,8 @@
 //! use studio_worker_async_std::{MemoryStore, block_on, start};
 //! use studio_worker_core::{
 //!     engine::{EngineError, FnEngine, Models, Output, Service},
-//!     wire::{ApiBase, Capabilities, TaskKind},
-//!     worker::{Identity, Options, Settings},
+//!     wire::{ApiBase, TaskKind},
+//!     worker::{Options, Settings},
 //! };
 //!
 //! let services = vec![Service {
@@ -14,22 +14,17 @@
 //!     engine: "echo".into(),
 //!     models: Models::Listed(vec!["echo-1".into()]),
 //! }];
-//! let engine = FnEngine::new("echo", services.clone(), |claim| {
+//! let engine = FnEngine::new("echo", services, |claim| {
 //!     let answer = serde_json::json!({ "choices": [{ "message": {
 //!         "role": "assistant", "content": claim.task.prompt(),
 //!     }}]});
 //!     Ok::<_, EngineError>(Output::Json(Arc::new(answer)))
 //! });
-//! let settings = Settings {
-//!     api_base: ApiBase::parse("https://studio.example")?,
-//!     identity: Identity::default(),
-//!     label: Some("my machine".into()),
-//!     capabilities: Capabilities { auto_enabled: true, ..Capabilities::default() },
-//!     services,
-//!     reconnect_attempts: None,
-//! };
+//! let store = Arc::new(MemoryStore::new()); // a `FileStore` is the same worker again after a restart
+//! let mut settings = Settings::new(ApiBase::parse("https://studio.example")?, store.identity());
+//! settings.label = Some("my machine".into());
 //! let options = Options::new(settings, "studio-worker/1.0.0");
-//! let (handle, driving) = start(options, Arc::new(engine), Arc::new(MemoryStore::new()))?;
+//! let (handle, driving) = start(options, Arc::new(engine), store)?;
 //! let observers = handle.observers(); // what it does; `handle.drain()` ends it
 //! let exit = block_on(driving);
 //! # let _ = (observers, exit);
@@ -45,6 +40,11 @@
 //! one for HTTP once the first request was made, and one for each closure that computes, which ends a few
 //! seconds later. async-std itself starts a thread for each core when its executor is first used;
 //! [`block_on`] asks it for one only.
+//!
+//! # Logs
+//!
+//! What the worker says about itself goes to `log`, without credentials. At the level `trace` the WebSocket library below
+//! writes every frame there, and one of them has the worker's token: let no logger take `tungstenite` at that level.
 
 mod http;
 mod platform;

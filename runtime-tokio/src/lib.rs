@@ -4,8 +4,8 @@
 //! use std::sync::Arc;
 //! use studio_worker_core::{
 //!     engine::{EngineError, Models, Output, Service},
-//!     wire::{ApiBase, Capabilities, TaskKind},
-//!     worker::{Identity, Options, Settings},
+//!     wire::{ApiBase, TaskKind},
+//!     worker::{Options, Settings},
 //! };
 //! use studio_worker_tokio::{MemoryStore, WorkerBuilder, engine_fn};
 //!
@@ -15,22 +15,17 @@
 //!     engine: "echo".into(),
 //!     models: Models::Listed(vec!["echo-1".into()]),
 //! }];
-//! let engine = engine_fn("echo", services.clone(), |claim| async move {
+//! let engine = engine_fn("echo", services, |claim| async move {
 //!     let answer = serde_json::json!({ "choices": [{ "message": {
 //!         "role": "assistant", "content": claim.task.prompt(),
 //!     }}]});
 //!     Ok::<_, EngineError>(Output::Json(Arc::new(answer)))
 //! });
-//! let settings = Settings {
-//!     api_base: ApiBase::parse("https://studio.example")?,
-//!     identity: Identity::default(),
-//!     label: Some("my service".into()),
-//!     capabilities: Capabilities { auto_enabled: true, ..Capabilities::default() },
-//!     services,
-//!     reconnect_attempts: None,
-//! };
+//! let store = Arc::new(MemoryStore::new()); // a `FileStore` is the same worker again after a restart
+//! let mut settings = Settings::new(ApiBase::parse("https://studio.example")?, store.identity());
+//! settings.label = Some("my service".into());
 //! let options = Options::new(settings, "my-service/1.0.0");
-//! let worker = WorkerBuilder::new(options, engine, Arc::new(MemoryStore::new())).spawn()?;
+//! let worker = WorkerBuilder::new(options, engine, store).spawn()?;
 //! // `worker.status()` is a channel of what it does, `worker.handle()` steers it from anywhere.
 //! let exit = worker.shutdown().await?; // what runs is finished and delivered first
 //! # let _ = exit;
@@ -47,17 +42,20 @@
 //! A worker is one task. Beside tokio's own threads there is one for each closure that computes ([`FnEngine`]), for as
 //! long as it does, and for a moment one when a value is stored or a large result goes to a file.
 //!
+//! # Logs
+//!
+//! What the worker says about itself goes to `log`, without credentials. At the level `trace` the WebSocket library below
+//! writes every frame there, and one of them has the worker's token: let no logger take `tungstenite` at that level.
+//!
 //! # Features
 //!
 //! `tracing`: a span `worker` around all that a spawned worker does, `session` as long as one is open, and `job` around
-//! each run of the engine. What the worker says about itself goes to `log`, as everywhere; `tracing-log` makes events of
-//! it.
+//! each run of the engine. `tracing-log` makes events of what goes to `log`.
 //!
 //! [`FnEngine`]: studio_worker_core::engine::FnEngine
 
 mod engine;
 mod platform;
-mod runtime;
 #[cfg(feature = "tracing")]
 mod spans;
 mod worker;
@@ -65,8 +63,7 @@ mod worker;
 use std::{future::Future, io, sync::Arc};
 
 pub use engine::engine_fn;
-pub use platform::{Address, ByteStream};
-pub use runtime::Tokio;
+pub use platform::{Address, ByteStream, TokioPlatform};
 #[cfg(feature = "tracing")]
 pub use spans::traced;
 pub use studio_worker_core::{
@@ -78,10 +75,15 @@ pub use studio_worker_core::{
 };
 use studio_worker_core::{
     engine::Engine,
-    transport::seed,
+    transport::{Transport, seed},
     worker::{Exit, Options},
 };
 pub use worker::{SpawnError, Worker, WorkerBuilder};
+
+/// The world as tokio sees it: a [`Runtime`]. Cheap to clone; workers on clones share what TLS trusts and the clock.
+///
+/// [`Tokio::new`](Transport::new) connects over TCP; [`TokioPlatform::dialing`] makes one that connects otherwise.
+pub type Tokio = Transport<TokioPlatform>;
 
 /// Starts a worker: a handle to observe and steer it, and the future that drives it and ends with the reason
 /// why the worker did. Dropping the future drops all that is under way. It is polled on a tokio runtime;

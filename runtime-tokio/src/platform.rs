@@ -41,21 +41,38 @@ pub struct Address {
 
 type Dialer = dyn Fn(Address) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> + Send + Sync;
 
-/// The world as tokio sees it. Clones share clock and dialer.
+/// What a worker needs of tokio: its clock, which tests can pause, its timers, its sockets. Clones share clock and
+/// dialer.
+///
+/// It is used from within a tokio runtime, of either flavour, with its timers (and, unless there is a dialer, its I/O)
+/// switched on.
 #[derive(Clone)]
-pub(crate) struct World {
+pub struct TokioPlatform {
     start: Instant,
     dialer: Option<Arc<Dialer>>,
 }
 
-impl World {
-    /// Its clock starts now.
-    pub(crate) fn new() -> Self {
+impl TokioPlatform {
+    /// Its clock starts now, and connections are TCP.
+    pub fn new() -> Self {
         Self { start: Instant::now(), dialer: None }
     }
 
-    /// Connections come from `dial`, and not from TCP.
-    pub(crate) fn dialing<D, F, S>(self, dial: D) -> Self
+    /// The same over connections that `dial` opens, for sessions and HTTP alike: in memory, say, or through a proxy.
+    /// TLS is spoken over them where the address says so.
+    ///
+    /// ```
+    /// use studio_worker_tokio::{Tokio, TokioPlatform};
+    ///
+    /// let (listener, connections) = tokio::sync::mpsc::unbounded_channel();
+    /// let tokio = Tokio::on(TokioPlatform::dialing(move |_| {
+    ///     let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    ///     let listened = listener.send(theirs).map_err(std::io::Error::other);
+    ///     async move { listened.map(|()| ours) }
+    /// }));
+    /// # let _ = (tokio, connections);
+    /// ```
+    pub fn dialing<D, F, S>(dial: D) -> Self
     where
         D: Fn(Address) -> F + Send + Sync + 'static,
         F: Future<Output = io::Result<S>> + Send + 'static,
@@ -65,20 +82,25 @@ impl World {
             let dialed = dial(address);
             async move { Ok(Box::new(dialed.await?) as Box<dyn ByteStream>) }.boxed()
         };
-        Self { dialer: Some(Arc::new(dialer)), ..self }
+        Self { dialer: Some(Arc::new(dialer)), ..Self::new() }
     }
 }
 
-impl fmt::Debug for World {
+impl Default for TokioPlatform {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for TokioPlatform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("TokioPlatform").field("start", &self.start).finish_non_exhaustive()
     }
 }
 
-impl Platform for World {
+impl Platform for TokioPlatform {
     type Stream = Compat<Box<dyn ByteStream>>;
 
-    /// By tokio's clock, which tests can pause.
     fn now(&self) -> Now {
         Now { mono: Mono::ZERO + self.start.elapsed(), wall: transport::wall_clock() }
     }

@@ -8,16 +8,16 @@ use studio_worker_core::{
     engine::Engine,
     worker::Options,
 };
-use studio_worker_tokio::{Store, Tokio, block_on, start_on};
+use studio_worker_tokio::{Store, Tokio, TokioPlatform, block_on, start_on};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 /// The runtime for workers on that network.
 fn tokio_on(network: &Network) -> Tokio {
     if network.name() == "memory" {
         let network = network.clone();
-        return Tokio::dialing(move |to| {
+        return Tokio::on(TokioPlatform::dialing(move |to| {
             ready(network.dial(&to.host, to.port).map(FuturesAsyncReadCompatExt::compat))
-        });
+        }));
     }
     Tokio::new().with_roots(network.roots())
 }

@@ -17,7 +17,9 @@ use studio_worker_core::{
     wire::TaskKind,
     worker::{Exit, JobOutcome},
 };
-use studio_worker_tokio::{MemoryStore, SpawnError, Tokio, WorkerBuilder, WorkerStatus, engine_fn};
+use studio_worker_tokio::{
+    MemoryStore, SpawnError, Tokio, TokioPlatform, WorkerBuilder, WorkerStatus, engine_fn,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -212,9 +214,9 @@ fn a_runtime_that_is_shut_down_says_so() {
 #[tokio::test(start_paused = true)]
 async fn the_clock_is_tokios_and_can_be_paused() {
     // Nobody listens: the worker backs off between its attempts.
-    let runtime = Tokio::dialing(|_| async {
+    let runtime = Tokio::on(TokioPlatform::dialing(|_| async {
         Err::<tokio::io::DuplexStream, _>(std::io::ErrorKind::ConnectionRefused.into())
-    });
+    }));
     let mut options = options("http://studio.test", registered());
     options.settings.reconnect_attempts = Some(8);
     let builder = WorkerBuilder::new(options, named("w"), Arc::new(MemoryStore::new()));

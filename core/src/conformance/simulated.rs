@@ -92,7 +92,7 @@ pub fn simulated(
     engine: Arc<dyn Engine>,
     store: Arc<dyn Store>,
 ) -> Running {
-    let runtime = Transport::new(Simulated::new(network));
+    let runtime = Transport::on(Simulated::new(network));
     // A simulation has no secrets, and each worker its own jitter.
     let seed = [network.number(); 32];
     let (handle, driving) = drive::start(runtime, options, engine, store, seed);

@@ -1,6 +1,6 @@
 //! A runtime, whole, from what a platform brings.
 
-use std::{future::Future, io, sync::Arc};
+use std::{future::Future, io, path::PathBuf, sync::Arc};
 
 use super::{CertificateDer, Connection, Folder, Http, Platform, Socket, Tls, connect};
 use crate::{
@@ -19,22 +19,36 @@ pub struct Transport<P> {
     folder: Folder,
 }
 
+impl<P: Platform + Default> Transport<P> {
+    /// A runtime on a platform of its own, whose clock starts now; otherwise as [`Transport::on`].
+    pub fn new() -> Self {
+        Self::on(P::default())
+    }
+}
+
+impl<P: Platform + Default> Default for Transport<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<P: Platform> Transport<P> {
-    /// Trusts what the system trusts; large results go to the system's folder for temporary files.
-    pub fn new(platform: P) -> Self {
+    /// A runtime on this platform. It trusts what the system trusts, and large results go to the system's folder for
+    /// temporary files.
+    pub fn on(platform: P) -> Self {
         Self { platform, tls: Tls::default(), folder: Folder::temporary() }
     }
 
-    /// Trusts `roots` beside the system's certificates.
+    /// Trusts `roots` beside the system's certificates: a private authority's, say.
     #[must_use]
     pub fn with_roots(self, roots: Vec<CertificateDer<'static>>) -> Self {
         Self { tls: Tls::trusting(roots), ..self }
     }
 
-    /// Keeps large results in `folder`.
+    /// Keeps large results in `folder`, which must exist.
     #[must_use]
-    pub fn with_results_in(self, folder: Folder) -> Self {
-        Self { folder, ..self }
+    pub fn with_results_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self { folder: Folder::at(folder), ..self }
     }
 
     /// What it is on.

@@ -69,6 +69,6 @@ pub fn start(
     engine: Arc<dyn Engine>,
     store: Arc<dyn Store>,
 ) -> Result<(WorkerHandle, impl Future<Output = Exit> + Send + 'static), NoRandomness> {
-    let runtime = Transport::new(Smol { start: Instant::now() });
+    let runtime = Transport::on(Smol { start: Instant::now() });
     Ok(drive::start(runtime, options, engine, store, seed()?))
 }
