@@ -222,6 +222,8 @@ impl HttpClient for Isahc {
         let dialer = request.ext().get::<Dialer>().cloned();
         let body = request.take_body();
         let body = match body.len() {
+            // Of a POST it is said that it has none, or servers ask for a length.
+            Some(0) if request.method() == Verb::Post => AsyncBody::from_bytes_static(b""),
             Some(0) => AsyncBody::empty(),
             Some(length) => AsyncBody::from_reader_sized(body, length as u64),
             None => AsyncBody::from_reader(body),

@@ -5,10 +5,10 @@
 //! - `GET /health` is 200 while the worker has a session with its studio, and 503 while it has none.
 //! - `GET /status` is what the worker does, as JSON.
 //!
-//! A SIGINT ends it: the worker takes no new job, what runs is finished and delivered, then the last requests are
-//! answered.
+//! A SIGINT or SIGTERM ends it: the worker takes no new job, what runs is finished and delivered, and then the last
+//! requests are answered. A second one ends the worker at once.
 
-use std::{env, error::Error, future::IntoFuture as _, sync::Arc, time::Duration};
+use std::{env, error::Error, future::IntoFuture as _, io, sync::Arc, time::Duration};
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde_json::{Value, json};
@@ -17,8 +17,15 @@ use studio_worker_core::{
     wire::{ApiBase, TaskKind},
     worker::{JobOutcome, Options, Settings},
 };
-use studio_worker_tokio::{FileStore, WorkerBuilder, WorkerObservers, WorkerStatus, engine_fn};
-use tokio::{net::TcpListener, signal, sync::watch};
+use studio_worker_tokio::{FileStore, WorkerBuilder, WorkerHandle, WorkerObservers, WorkerStatus, engine_fn};
+use tokio::{
+    net::TcpListener,
+    signal::{
+        self,
+        unix::{self, SignalKind},
+    },
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 /// What the routes look at.
@@ -50,24 +57,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/status", get(status))
         .with_state(app);
     println!("listening on {}", listener.local_addr()?);
-    let ended = ending.clone();
-    let serving = axum::serve(listener, routes).with_graceful_shutdown(ended.cancelled_owned());
+    // The routes answer until the worker has ended.
+    let closing = CancellationToken::new();
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(closing.clone().cancelled_owned());
     let serving = tokio::spawn(serving.into_future());
+    tokio::spawn(steer(ending, worker.handle().clone()));
 
-    tokio::pin!(worker);
-    let exit = tokio::select! {
-        // It can't go on: its operator rejected it, say. The service has no other purpose.
-        exit = &mut worker => exit?,
-        signal = signal::ctrl_c() => {
-            signal?;
-            ending.cancel();
-            worker.await?
-        }
-    };
-    ending.cancel();
+    let exit = worker.await?;
+    closing.cancel();
     serving.await??;
     println!("the worker ended: {exit}");
     if exit.code() == 0 { Ok(()) } else { Err(exit.to_string().into()) }
+}
+
+/// Ends the worker as the operator wants it.
+async fn steer(ending: CancellationToken, worker: WorkerHandle) -> io::Result<()> {
+    let mut terminated = unix::signal(SignalKind::terminate())?;
+    for end in [&(|| ending.cancel()) as &(dyn Fn() + Sync), &|| worker.stop()] {
+        tokio::select! {
+            signal = signal::ctrl_c() => signal?,
+            _ = terminated.recv() => {}
+        }
+        end();
+    }
+    Ok(())
 }
 
 /// Counts words, slowly.

@@ -1,16 +1,17 @@
-//! Engines from async functions, each run a task of its own.
+//! Engines from async functions.
 
-use std::{future::Future, panic::resume_unwind, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use studio_worker_core::{
     engine::{AsyncFnEngine, Engine, EngineError, Output, Service},
     wire::Claim,
 };
-use tokio_util::task::AbortOnDropHandle;
 
-/// An engine that serves `services` by calling `run`, which may use all of tokio. Each run is a task of its own, so
-/// that one that computes for a while does not hold up the session on a runtime of several threads; a run that is
-/// cancelled is aborted where it waits.
+/// An engine that serves `services` by calling `run`, which may use all of tokio.
+///
+/// Its futures are polled in the worker's own task, so that a run that is given up has really stopped when the next one
+/// begins. They must not block that task, nor compute for long between two awaits: what does so belongs into
+/// [`FnEngine`](studio_worker_core::engine::FnEngine), whose closures have threads.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -36,20 +37,5 @@ where
     F: Fn(Arc<Claim>) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Output, EngineError>> + Send + 'static,
 {
-    Arc::new(AsyncFnEngine::new(name, services, move |claim| {
-        let run = run(claim);
-        #[cfg(feature = "tracing")]
-        let run = tracing::Instrument::instrument(run, tracing::Span::current());
-        let task = AbortOnDropHandle::new(tokio::spawn(run));
-        async move {
-            match task.await {
-                Ok(outcome) => outcome,
-                Err(error) => match error.try_into_panic() {
-                    // Whoever carries the run out makes it an error of the job.
-                    Ok(panic) => resume_unwind(panic),
-                    Err(error) => Err(EngineError::transient(format_args!("the run was given up: {error}"))),
-                },
-            }
-        }
-    }))
+    Arc::new(AsyncFnEngine::new(name, services, run))
 }

@@ -40,7 +40,8 @@
 //! # Threads
 //!
 //! A worker is one task. Beside tokio's own threads there is one for each closure that computes ([`FnEngine`]), for as
-//! long as it does, and for a moment one when a value is stored or a large result goes to a file.
+//! long as it does, and for a moment one when a value is stored or a name is looked up. Files are read and written on
+//! tokio's threads for blocking work.
 //!
 //! # Logs
 //!
@@ -108,5 +109,9 @@ pub fn start_on(
 
 /// Runs a program's main future on this thread, on a tokio runtime of one thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(future);
+    // Without waiting for what nobody waits for any more.
+    runtime.shutdown_background();
+    Ok(done)
 }

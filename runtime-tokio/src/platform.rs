@@ -4,9 +4,10 @@ use std::{
     fmt,
     future::{Future, pending},
     io,
-    net::SocketAddr,
+    net::{SocketAddr, ToSocketAddrs as _},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use futures::{FutureExt as _, channel::oneshot, future::BoxFuture};
@@ -17,10 +18,14 @@ use studio_worker_core::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+/// Between two attempts to have a thread.
+const THREAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes both ways, over whatever carries them.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -98,6 +103,10 @@ impl fmt::Debug for TokioPlatform {
     }
 }
 
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the futures hold nothing of `self`, which those of an `async fn` do"
+)]
 impl Platform for TokioPlatform {
     type Stream = Compat<Box<dyn ByteStream>>;
 
@@ -117,11 +126,11 @@ impl Platform for TokioPlatform {
         port: u16,
         reach: Reach,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
-        let (dialer, address) = (self.dialer.clone(), Address { host: host.to_owned(), port, reach });
+        let (platform, address) = (self.clone(), Address { host: host.to_owned(), port, reach });
         async move {
-            let stream = match dialer {
+            let stream = match &platform.dialer {
                 Some(dial) => dial(address).await?,
-                None => Box::new(tcp(&address).await?),
+                None => Box::new(tcp(&platform, address).await?),
             };
             Ok(stream.compat())
         }
@@ -129,7 +138,6 @@ impl Platform for TokioPlatform {
 
     /// On a thread of its own, and not on tokio's for blocking work: a runtime that is shut down waits for those, and
     /// an engine may never return.
-    #[allow(clippy::manual_async_fn, reason = "an `async fn` would hold on to `self`")]
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
     where
         T: Send + 'static,
@@ -137,11 +145,15 @@ impl Platform for TokioPlatform {
     {
         async move {
             let (sender, receiver) = oneshot::channel();
-            let answered = move || {
+            let mut work = move || {
                 // Nobody waits any more: then the result is of no use.
                 let _ = sender.send(work());
             };
-            run_on_a_thread(answered);
+            // Late is better than never.
+            while let Err(back) = start_thread(work) {
+                work = back;
+                sleep(THREAD_INTERVAL).await;
+            }
             match receiver.await {
                 Ok(result) => result,
                 // The work panicked, which its caller has ruled out; there is nothing to answer with.
@@ -149,31 +161,44 @@ impl Platform for TokioPlatform {
             }
         }
     }
+
+    /// On tokio's threads for blocking work: they are warm.
+    fn block<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        async move {
+            match spawn_blocking(work).await {
+                Ok(result) => result,
+                // The runtime is being shut down, and this with it.
+                Err(_) => pending().await,
+            }
+        }
+    }
 }
 
-fn run_on_a_thread(work: impl FnOnce() + Send + 'static) {
+/// Starts a thread; the work again, if no thread can be had.
+fn start_thread<F: FnOnce() + Send + 'static>(work: F) -> Result<(), F> {
     let work = Arc::new(Mutex::new(Some(work)));
     let taken = Arc::clone(&work);
-    if thread::Builder::new().name("studio-worker".into()).spawn(move || begin(&taken)).is_err() {
-        // No thread can be had. Late is better than never.
-        begin(&work);
+    let take = |work: &Mutex<Option<F>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let on_it = move || take(&taken).into_iter().for_each(|work| work());
+    match thread::Builder::new().name("studio-worker".into()).spawn(on_it) {
+        Ok(_) => Ok(()),
+        Err(_) => take(&work).map_or(Ok(()), Err),
     }
 }
 
-/// Does the work, unless that was done.
-fn begin<W: FnOnce()>(work: &Mutex<Option<W>>) {
-    let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(work) = work {
-        work();
-    }
-}
-
-async fn tcp(Address { host, port, reach }: &Address) -> io::Result<TcpStream> {
-    let addresses = match host.parse() {
-        Ok(address) => Ok(vec![SocketAddr::new(address, *port)]),
-        Err(_) => lookup_host((host.as_str(), *port)).await.map(Vec::from_iter),
+async fn tcp(platform: &TokioPlatform, Address { host, port, reach }: Address) -> io::Result<TcpStream> {
+    let addresses = if let Ok(address) = host.parse() {
+        Ok(vec![SocketAddr::new(address, port)])
+    } else {
+        // By the system's resolver, which may take its time: a runtime that is shut down need not wait for it.
+        let name = host.clone();
+        platform.compute(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter)).await
     };
-    let stream = first_to_connect(admit(host, addresses, *reach)?, TcpStream::connect, sleep).await?;
+    let stream = first_to_connect(admit(&host, addresses, reach)?, TcpStream::connect, sleep).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

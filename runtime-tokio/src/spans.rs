@@ -86,19 +86,24 @@ impl Spans {
         observers: &WorkerObservers,
         driving: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = T> + Send + 'static {
-        let (worker, session) = (self.worker.clone(), Mutex::new(None::<Span>));
+        // The worker's and its session's. Observers may outlive the worker, and its span must not.
+        let open = Mutex::new((Some(self.worker.clone()), None));
         observers.on_change(move |observers| {
             let status = observers.status();
-            let worker_id = status.session.as_ref().and_then(|session| session.worker_id.as_deref());
-            let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
-            match (status.is_connected(), session.is_some()) {
-                (true, false) => {
-                    worker.record("worker_id", worker_id);
-                    *session = Some(info_span!(parent: &worker, "session", worker_id));
-                }
-                (false, true) => *session = None,
-                _ => {}
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            let (worker, session) = &mut *open;
+            if status.has_ended() {
+                (*worker, *session) = (None, None);
             }
+            let Some(worker) = worker else { return false };
+            if !status.is_connected() {
+                *session = None;
+            } else if session.is_none() {
+                let worker_id = status.session.and_then(|session| session.worker_id);
+                worker.record("worker_id", worker_id.as_deref());
+                *session = Some(info_span!(parent: &*worker, "session", worker_id));
+            }
+            true
         });
         driving.instrument(self.worker)
     }

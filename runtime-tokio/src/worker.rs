@@ -61,6 +61,7 @@ pub struct WorkerBuilder {
 
 /// Why a worker could not be spawned.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SpawnError {
     /// See [`NoRandomness`].
     #[error(transparent)]
@@ -124,8 +125,8 @@ impl WorkerBuilder {
 
 /// A worker that runs as a task, and the way to its end: a future of the reason why it ended.
 ///
-/// When this is dropped the worker goes on, like any task. A [`JoinError`] means that its runtime was shut down before
-/// it ended; what it had in hand is offered again by the studio.
+/// When this is dropped the worker goes on, like any task. A [`JoinError`] means that its task was lost before it ended:
+/// its runtime was shut down, or has no timers. What it had in hand is offered again by the studio.
 #[derive(Debug)]
 pub struct Worker {
     handle: WorkerHandle,
@@ -178,8 +179,16 @@ impl Future for Worker {
 
 fn watched(observers: &WorkerObservers) -> watch::Receiver<WorkerStatus> {
     let (sender, receiver) = watch::channel(observers.status());
+    // Looked at under the channel's lock, so that of two who tell it the later one tells the newer status.
+    let tell = |sender: &watch::Sender<_>, observers: &WorkerObservers| {
+        sender.send_modify(|status| *status = observers.status());
+    };
+    let told = sender.clone();
     observers.on_change(move |observers| {
-        sender.send_replace(observers.status());
+        tell(&told, observers);
+        !told.is_closed()
     });
+    // What changed before it listened.
+    tell(&sender, observers);
     receiver
 }

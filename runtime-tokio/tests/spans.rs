@@ -59,6 +59,8 @@ fn a_job_is_a_span_of_its_worker_and_what_its_engine_says_is_in_it() {
         handle.drain();
         assert_eq!(session.closed().0, 1000);
     });
+    // Whoever observes a worker that has ended does not keep its span open.
+    let _observers = worker.observers();
     service.block_on(worker).unwrap();
     playing.join().unwrap();
 
@@ -75,4 +77,5 @@ fn a_job_is_a_span_of_its_worker_and_what_its_engine_says_is_in_it() {
     says(&[worker, job, ": painting"]);
     says(&[worker, job, r#"outcome="completed""#, ": close"]);
     says(&[worker, r#"session{worker_id="w-1"}"#, ": close"]);
+    says(&[&format!("INFO {worker}: "), ": close"]);
 }

@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::http::{HttpAnswer, HttpBody, HttpFailure, HttpRequest, Reach};
+use crate::http::{HttpAnswer, HttpBody, HttpFailure, HttpRequest, Method, Reach};
 
 /// Exchanges a request on the runtime under test, as the program `studio-worker/1`.
 pub type Exchange = dyn Fn(HttpRequest) -> Result<HttpAnswer, HttpFailure>;
@@ -18,6 +18,7 @@ pub type ExchangeTest = fn(&Exchange);
 /// Every test of an exchange, by its name.
 pub const ALL: &[(&str, ExchangeTest)] = &[
     ("a_body_goes_out_as_what_it_is", a_body_goes_out_as_what_it_is),
+    ("a_post_without_a_body_says_so", a_post_without_a_body_says_so),
     ("of_an_answer_no_more_is_read_than_counts", of_an_answer_no_more_is_read_than_counts),
     ("a_redirect_is_an_answer", a_redirect_is_an_answer),
     ("only_addresses_within_reach_are_connected_to", only_addresses_within_reach_are_connected_to),
@@ -80,6 +81,15 @@ fn a_body_goes_out_as_what_it_is(exchange: &Exchange) {
         assert_eq!(head.split("\r\n").filter(|seen| *seen == line).count(), 1, "{line} in {head}");
     }
     assert_eq!(body, "--b--\r\n");
+}
+
+fn a_post_without_a_body_says_so(exchange: &Exchange) {
+    let (port, served) = serve(said("made"));
+    let request =
+        HttpRequest { method: Method::Post, ..HttpRequest::get(format!("http://127.0.0.1:{port}/")) };
+    assert_eq!(exchange(request).unwrap().body, b"made");
+    let head = served.join().unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("post / ") && head.contains("\r\ncontent-length: 0\r\n"), "{head}");
 }
 
 fn of_an_answer_no_more_is_read_than_counts(exchange: &Exchange) {

@@ -18,7 +18,7 @@ use super::{
     frames::HeartbeatText,
     link::{Link, Reading},
     mailbox::{Mailbox, Wish},
-    runs::{Progressed, Runs, sleep_past},
+    runs::{Progressed, Runs, guarded, sleep_past},
     runtime::{Progress, Runtime},
 };
 use crate::{
@@ -103,11 +103,16 @@ struct Timer {
 }
 
 /// The end of the loop, however it comes: by its exit, or because it was dropped.
-struct ClosesMailbox(Arc<Mailbox>);
+struct Ends<R: Runtime> {
+    mailbox: Arc<Mailbox>,
+    observers: WorkerObservers,
+    runtime: R,
+}
 
-impl Drop for ClosesMailbox {
+impl<R: Runtime> Drop for Ends<R> {
     fn drop(&mut self) {
-        self.0.close();
+        self.mailbox.close();
+        self.observers.given_up(self.runtime.now().wall);
     }
 }
 
@@ -150,7 +155,11 @@ impl<R: Runtime> Driver<R> {
     )]
     pub(super) fn run(mut self) -> impl Future<Output = Exit> + Send + 'static {
         async move {
-            let _closes = ClosesMailbox(Arc::clone(&self.mailbox));
+            let _ends = Ends {
+                mailbox: Arc::clone(&self.mailbox),
+                observers: self.observers.clone(),
+                runtime: self.runtime.clone(),
+            };
             let exit = poll_fn(|cx| self.poll(cx)).await;
             // Files are deleted and the peer's close is answered: a moment's work, and bounded.
             self.link = None;
@@ -248,10 +257,16 @@ impl<R: Runtime> Driver<R> {
             Wish::Drain => Command::Drain,
             Wish::Stop => Command::Stop,
             Wish::Reconfigure(mut settings, engine) => {
+                let completed = guarded(|| {
+                    super::complete(&mut settings, engine.as_deref().unwrap_or_else(|| self.runs.engine()));
+                });
+                if let Err(error) = completed {
+                    log::error!(target: LOG_TARGET, "changed settings are not taken over: {error}");
+                    return;
+                }
                 if let Some(engine) = engine {
                     self.runs.set_engine(engine);
                 }
-                super::complete(&mut settings, self.runs.engine());
                 Command::Reconfigure(settings)
             }
         };

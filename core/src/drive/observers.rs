@@ -3,12 +3,17 @@
 use std::{
     collections::VecDeque,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::recent::RecentJobs;
-use crate::worker::{
-    CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus, states::SessionState,
+use crate::{
+    time::Wall,
+    worker::{
+        CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus,
+        states::SessionState,
+    },
 };
 
 /// What a worker does now and did last. Cheap to clone; every clone sees the same worker.
@@ -21,7 +26,7 @@ struct Shared {
     listeners: Mutex<Vec<Listener>>,
 }
 
-type Listener = Arc<dyn Fn(&WorkerObservers) + Send + Sync>;
+type Listener = Arc<dyn Fn(&WorkerObservers) -> bool + Send + Sync>;
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +51,16 @@ pub struct WorkerStatus {
 impl WorkerStatus {
     /// Whether a session is open, past its welcome.
     pub fn is_connected(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.state == SessionState::Serving.name())
+        self.is_in(SessionState::Serving)
+    }
+
+    /// Whether the worker has ended.
+    pub fn has_ended(&self) -> bool {
+        self.is_in(SessionState::Ended)
+    }
+
+    fn is_in(&self, state: SessionState) -> bool {
+        self.session.as_ref().is_some_and(|session| session.state == state.name())
     }
 }
 
@@ -95,9 +109,9 @@ impl WorkerObservers {
         }
     }
 
-    /// Calls `listener` after every change, in the loop that drives the worker: it must not block. Changes that come
-    /// together may be told once.
-    pub fn on_change(&self, listener: impl Fn(&Self) + Send + Sync + 'static) {
+    /// Calls `listener` after every change, in the loop that drives the worker: it must not block. One that answers
+    /// false, or panics, is not called again.
+    pub fn on_change(&self, listener: impl Fn(&Self) -> bool + Send + Sync + 'static) {
         self.listeners().push(Arc::new(listener));
     }
 
@@ -105,8 +119,28 @@ impl WorkerObservers {
         // Called without the lock, so that a listener may look, and add another.
         let listeners = self.listeners().clone();
         for listener in listeners {
-            listener(self);
+            // What it says is its own business; that it panics, too, and must not end the worker.
+            if !catch_unwind(AssertUnwindSafe(|| listener(self))).unwrap_or(false) {
+                self.listeners().retain(|other| !Arc::ptr_eq(other, &listener));
+            }
         }
+    }
+
+    /// The loop is over. If the worker did not end it, it was dropped, or something in it panicked.
+    pub(super) fn given_up(&self, now: Wall) {
+        let mut seen = self.lock();
+        let ended = SessionState::Ended.name();
+        match &mut seen.session {
+            Some(session) if session.state != ended => {
+                session.state = ended;
+                session.since = now;
+                session.detail = Some("the worker was given up by its program".into());
+            }
+            _ => return,
+        }
+        seen.current_job = None;
+        drop(seen);
+        self.changed();
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<Listener>> {
@@ -183,10 +217,23 @@ mod tests {
         let told = Arc::clone(&heard);
         observers.on_change(move |observers| {
             told.lock().unwrap().push(observers.status().last_job.map(|job| job.job_id.to_string()));
+            true
+        });
+        let (bored, heard_of) = (Arc::new(Mutex::new(0)), Arc::clone(&heard));
+        let count = Arc::clone(&bored);
+        observers.on_change(move |_| {
+            *count.lock().unwrap() += 1;
+            false
+        });
+        observers.on_change(move |_| {
+            assert!(heard_of.lock().unwrap().len() > 1, "one that panics is not called again either");
+            true
         });
         observers.record(&job(1));
         observers.observe(Observation::Threshold(crate::wire::Finite::from(1)));
         observers.record(&job(2));
+        assert_eq!(*bored.lock().unwrap(), 1);
+        assert_eq!(observers.listeners().len(), 1);
         let heard = heard.lock().unwrap();
         assert_eq!(*heard, [Some("1".into()), Some("1".into()), Some("2".into())]);
     }

@@ -73,7 +73,7 @@ impl<P: Platform> UploadBody<P> {
             Payload::Memory(bytes) => Part::Memory(Bytes::from_owner(Shared(bytes))),
             Payload::File(file) => {
                 let path = file.path;
-                let opened = platform.compute(move || File::open(&*path)).await?;
+                let opened = platform.block(move || File::open(&*path)).await?;
                 Part::File(Pages { state: PagesState::Open(opened), left: file.bytes })
             }
         };
@@ -113,7 +113,7 @@ impl Pages {
                         self.state = PagesState::Open(file);
                         return Poll::Ready(Ok(Bytes::new()));
                     }
-                    let reading = platform.compute(move || {
+                    let reading = platform.block(move || {
                         let mut page = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
                         (&mut file).take(wanted).read_to_end(&mut page)?;
                         Ok((file, page))

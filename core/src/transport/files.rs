@@ -36,7 +36,7 @@ impl Folder {
     ) -> impl Future<Output = io::Result<SpilledFile>> + Send + 'static {
         let (folder, platform) = (self.clone(), platform.clone());
         // Kept only here: when nobody waits any more, the file goes with the thread's answer.
-        async move { platform.compute(move || folder.write(&bytes)).await?.keep() }
+        async move { platform.block(move || folder.write(&bytes)).await?.keep() }
     }
 
     /// Deletes the file of a result, as [`Runtime::discard`](crate::drive::Runtime::discard).
@@ -44,7 +44,7 @@ impl Folder {
         platform: &P,
         file: SpilledFile,
     ) -> impl Future<Output = ()> + Send + 'static {
-        platform.compute(move || delete(&file.path))
+        platform.block(move || delete(&file.path))
     }
 
     /// Writes `bytes` to a new file that only this user can read. It is deleted again unless it is kept.

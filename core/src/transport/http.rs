@@ -23,7 +23,7 @@ use hyper::{
     Request, Response,
     body::{Body, Frame, Incoming, SizeHint},
     client::conn::http1,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
     rt::{Read, ReadBufCursor, Write},
 };
 use url::Url;
@@ -68,6 +68,9 @@ impl<P: Platform + Unpin> Http<P> {
                 Method::Post => hyper::Method::POST,
             };
             let mut head = Self::head(method, &url, request.bearer.as_ref(), &user_agent)?;
+            if request.method == Method::Post && request.body.is_none() {
+                head = head.header(CONTENT_LENGTH, 0);
+            }
             let body = request.body.map_or_else(Bytes::new, |body| {
                 head = std::mem::take(&mut head).header(CONTENT_TYPE, body.content_type);
                 body.bytes.into()
@@ -159,7 +162,7 @@ impl<P: Platform + Unpin> Http<P> {
                 Err(failure(format_args!("no connection within {} s", CONNECT_BOUND.as_secs())))
             })?;
         let (mut sender, connection) =
-            http1::handshake(Io(connection)).await.map_err(|error| failure(with_causes(&error)))?;
+            http1::handshake(Io::new(connection)).await.map_err(|error| failure(with_causes(&error)))?;
         let exchange = async {
             let response = sender.send_request(request).await;
             take(response.map_err(|error| failure(with_causes(&error)))?).await
@@ -255,7 +258,30 @@ impl Body for Small {
 }
 
 /// A byte stream as hyper knows it.
-struct Io<S>(S);
+///
+/// A server that has read enough answers and ends the connection, and then writing fails before the answer is read. So
+/// that a write has failed is told only when there is nothing left to read.
+struct Io<S> {
+    stream: S,
+    failed: Option<io::Error>,
+}
+
+impl<S> Io<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, failed: None }
+    }
+
+    /// What came of writing, unless it failed: then whoever writes waits, and reading goes on.
+    fn written<T>(&mut self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error)) => {
+                self.failed.get_or_insert(error);
+                Poll::Pending
+            }
+            written => written,
+        }
+    }
+}
 
 impl<S: AsyncRead + Unpin> Read for Io<S> {
     fn poll_read(
@@ -265,23 +291,32 @@ impl<S: AsyncRead + Unpin> Read for Io<S> {
     ) -> Poll<io::Result<()>> {
         let mut page = [0; READ_BUFFER];
         let room = buffer.remaining().min(READ_BUFFER);
-        let read = ready!(Pin::new(&mut self.0).poll_read(cx, &mut page[..room]))?;
-        buffer.put_slice(&page[..read]);
-        Poll::Ready(Ok(()))
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut page[..room]));
+        match (read, self.failed.take()) {
+            (Ok(0) | Err(_), Some(failed)) => Poll::Ready(Err(failed)),
+            (Err(error), None) => Poll::Ready(Err(error)),
+            (Ok(read), failed) => {
+                self.failed = failed;
+                buffer.put_slice(&page[..read]);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Write for Io<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buffer)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buffer);
+        self.written(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
+        Pin::new(&mut self.stream).poll_close(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -293,6 +328,10 @@ impl<S: AsyncWrite + Unpin> Write for Io<S> {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, buffers)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        self.written(written)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,11 +84,21 @@ pub trait Platform: Clone + Send + Sync + 'static {
         reach: Reach,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static;
 
-    /// Runs `work` on a thread off the loop, as [`Runtime::compute`].
+    /// Runs `work` on a thread off the loop, once it is polled, as [`Runtime::compute`].
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static;
+
+    /// Runs `work` that blocks for a moment only, to read or write a file. As [`Platform::compute`], unless there is
+    /// something better for that.
+    fn block<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.compute(work)
+    }
 
     /// Waits that long.
     fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + 'static {

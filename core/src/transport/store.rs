@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -16,20 +16,35 @@ use crate::{
 };
 
 /// Keeps a worker's identity in a JSON file that only this user can read, so that the worker is the same one after a
-/// restart. One file is for one worker at a time.
+/// restart. A file is one worker's at a time: a lock on `<file>.lock` beside it is held as long as this lives.
 pub struct FileStore {
     path: PathBuf,
+    /// Held, and given up with the file.
+    _lock: File,
     /// As it is in the file. Keys that this version does not know stay.
     values: Mutex<Map<String, Value>>,
 }
 
 impl FileStore {
-    /// Reads what is stored in `path`; a file that does not exist yet is that of a new worker. Blocks.
+    /// Reads what is stored in `path`; a file that does not exist yet is that of a new worker, and its folder must exist.
+    /// Blocks for a moment.
     ///
-    /// The error names the file and never quotes it.
+    /// The error names the file and never quotes it. It is of the kind `WouldBlock` when another worker uses the file.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let failed = |kind, why: String| io::Error::new(kind, format!("{}: {why}", path.display()));
+        let mut name = path.clone().into_os_string();
+        name.push(".lock");
+        let lock = File::options().create(true).append(true).open(&name);
+        let lock = lock.map_err(|error| failed(error.kind(), format!("it can't be locked: {error}")))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed(ErrorKind::WouldBlock, "another worker uses it".into()));
+            }
+            // Some file systems have no locks.
+            Err(TryLockError::Error(error)) => log::debug!("{}: no lock: {error}", path.display()),
+        }
         let values = match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| {
                 let (line, column) = (error.line(), error.column());
@@ -41,7 +56,7 @@ impl FileStore {
             Err(error) if error.kind() == ErrorKind::NotFound => Map::new(),
             Err(error) => return Err(failed(error.kind(), error.to_string())),
         };
-        Ok(Self { path, values: Mutex::new(values) })
+        Ok(Self { path, _lock: lock, values: Mutex::new(values) })
     }
 
     /// Who the worker is, to start it with.
@@ -118,14 +133,16 @@ mod tests {
         store.save(&[change(Key::RegistrationSecret, None)]).unwrap();
         let wanted =
             Identity { install_id: Some("i".into()), auth_token: Some("t".into()), ..Identity::default() };
-        assert_eq!(FileStore::open(&path).unwrap().identity(), wanted);
         assert_eq!(store.identity(), wanted);
+        assert_eq!(FileStore::open(&path).unwrap_err().kind(), ErrorKind::WouldBlock, "it is one worker's");
+        drop(store);
+        assert_eq!(FileStore::open(&path).unwrap().identity(), wanted);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the file and its lock");
     }
 
     #[test]
@@ -148,10 +165,16 @@ mod tests {
         assert!(error.contains("worker.json") && error.contains("line 1"), "{error}");
         assert!(!error.contains("tok-1"), "{error}");
 
-        let nowhere = FileStore::open(folder.path().join("none").join("worker.json")).unwrap();
-        let error = nowhere.save(&[change(Key::AuthToken, Some("tok-1"))]).unwrap_err();
+        let nowhere = FileStore::open(folder.path().join("none").join("worker.json")).unwrap_err();
+        assert!(nowhere.to_string().contains("worker.json"), "{nowhere}");
+
+        let place = folder.path().join("place");
+        fs::create_dir(&place).unwrap();
+        let store = FileStore::open(place.join("worker.json")).unwrap();
+        fs::remove_dir_all(&place).unwrap();
+        let error = store.save(&[change(Key::AuthToken, Some("tok-1"))]).unwrap_err();
         assert!(error.contains("worker.json") && !error.contains("tok-1"), "{error}");
-        assert_eq!(nowhere.identity(), Identity::default(), "what was not stored is not there");
-        assert!(!format!("{nowhere:?}").contains("tok-1"));
+        assert_eq!(store.identity(), Identity::default(), "what was not stored is not there");
+        assert!(!format!("{store:?}").contains("tok-1"));
     }
 }

@@ -3,11 +3,11 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::{AsyncRead, AsyncWrite, lock::Mutex};
 use futures_rustls::{TlsConnector, client::TlsStream};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -25,13 +25,14 @@ pub struct Tls(Arc<Trusted>);
 struct Trusted {
     /// Trusted beside the system's certificates.
     roots: Vec<CertificateDer<'static>>,
-    config: OnceLock<Arc<ClientConfig>>,
+    /// Locked while it is made, so that of thousands of workers that come together one makes it.
+    config: Mutex<Option<Arc<ClientConfig>>>,
 }
 
 impl Tls {
     /// Trusts `roots` beside the system's certificates (or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name).
     pub fn trusting(roots: Vec<CertificateDer<'static>>) -> Self {
-        Self(Arc::new(Trusted { roots, config: OnceLock::new() }))
+        Self(Arc::new(Trusted { roots, config: Mutex::default() }))
     }
 
     /// All certificates that are trusted. Blocks: reads those of the system.
@@ -58,16 +59,20 @@ impl Tls {
         stream: P::Stream,
     ) -> io::Result<Connection<P::Stream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let config = if let Some(config) = self.0.config.get() {
-            Arc::clone(config)
-        } else {
-            let tls = self.clone();
-            // Whoever comes first: two that are made at a time are alike.
-            let made = platform.compute(move || make_config(tls.roots()?)).await?;
-            Arc::clone(self.0.config.get_or_init(|| made))
-        };
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        let stream = TlsConnector::from(self.config(platform).await?).connect(name, stream).await?;
         Ok(Connection::Tls(Box::new(stream)))
+    }
+}
+
+impl Tls {
+    async fn config(&self, platform: &impl Platform) -> io::Result<Arc<ClientConfig>> {
+        let mut config = self.0.config.lock().await;
+        if let Some(config) = &*config {
+            return Ok(Arc::clone(config));
+        }
+        let tls = self.clone();
+        let made = platform.block(move || make_config(tls.roots()?)).await?;
+        Ok(Arc::clone(config.insert(made)))
     }
 }
 

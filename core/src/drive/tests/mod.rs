@@ -328,3 +328,40 @@ fn another_engine_says_what_it_serves() {
     assert!(driven.pass(secs(6)).is_pending());
     assert_eq!(said(&world), (json!("echo"), 1));
 }
+
+#[test]
+fn a_worker_that_is_dropped_has_ended_for_who_observes_it() {
+    let world = World::new(Timers::Exact);
+    let (handle, driven) = serving(&world);
+    let observers = handle.observers();
+    drop(driven);
+    let session = observers.session().unwrap();
+    assert_eq!(session.state, "ended");
+    assert!(session.detail.unwrap().contains("given up"));
+    assert!(observers.status().has_ended() && handle.has_ended());
+}
+
+#[test]
+fn settings_whose_engine_panics_are_not_taken_over() {
+    struct Moody;
+    impl Engine for Moody {
+        fn name(&self) -> &'static str {
+            "moody"
+        }
+
+        fn services(&self) -> Vec<Service> {
+            panic!("not today")
+        }
+
+        fn recipe(&self, _: &Arc<Claim>) -> Box<dyn crate::engine::Recipe> {
+            panic!("it was not taken over")
+        }
+    }
+    let world = World::new(Timers::Exact);
+    let (handle, mut driven) = serving(&world);
+    handle.reconfigure(options(registered()).settings, Some(Arc::new(Moody)));
+    assert!(driven.pass(secs(1)).is_pending());
+    world.says(text(&offer("j-1", "llm")));
+    assert!(driven.pass(secs(1)).is_pending());
+    assert!(types(&world.texts()).contains(&"completeJson".to_owned()));
+}
