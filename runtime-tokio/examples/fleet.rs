@@ -1,8 +1,8 @@
 //! Many workers in one process, each with an identity of its own:
 //! `cargo run -p studio-worker-tokio --example fleet -- http://127.0.0.1:8700 8 ./fleet`.
 //!
-//! They share connections' settings and threads through one [`Tokio`]. A SIGINT ends them all; each delivers what it has
-//! in hand.
+//! They share a clock and what TLS trusts through one [`Tokio`]. A SIGINT ends them all; each delivers what it has in
+//! hand.
 
 use std::{env, error::Error, fs, path::PathBuf, sync::Arc, time::Duration};
 
