@@ -72,7 +72,10 @@ impl Runtime {
 
     #[allow(dead_code, reason = "both are built in")]
     fn is_missing(self) -> Error {
-        let name = if self == Self::Tokio { "tokio" } else { "async-std" };
-        Error::NoSuchRuntime { name, other: if self == Self::Tokio { "async-std" } else { "tokio" } }
+        let (name, other) = match self {
+            Self::AsyncStd => ("async-std", "tokio"),
+            Self::Tokio => ("tokio", "async-std"),
+        };
+        Error::NoSuchRuntime { name, other }
     }
 }

@@ -149,17 +149,16 @@ impl<R: Runtime> Driver<R> {
         }
     }
 
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an `async fn` has room for `self` twice: as it came, and as it is used"
-    )]
+    /// Not an `async fn`: that has room for `self` twice, as it came and as it is used.
     pub(super) fn run(mut self) -> impl Future<Output = Exit> + Send + 'static {
+        // Made here, so that one that is dropped before its first poll has ended, too.
+        let ends = Ends {
+            mailbox: Arc::clone(&self.mailbox),
+            observers: self.observers.clone(),
+            runtime: self.runtime.clone(),
+        };
         async move {
-            let _ends = Ends {
-                mailbox: Arc::clone(&self.mailbox),
-                observers: self.observers.clone(),
-                runtime: self.runtime.clone(),
-            };
+            let _ends = &ends;
             let exit = poll_fn(|cx| self.poll(cx)).await;
             // Files are deleted and the peer's close is answered: a moment's work, and bounded.
             self.link = None;

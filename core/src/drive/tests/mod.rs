@@ -342,6 +342,17 @@ fn a_worker_that_is_dropped_has_ended_for_who_observes_it() {
 }
 
 #[test]
+fn a_worker_that_is_dropped_before_its_first_poll_has_ended() {
+    let world = World::new(Timers::Exact);
+    let (handle, driving) =
+        start(world.clone(), options(registered()), engine(8), Arc::new(MemoryStore::new()), [7; 32]);
+    assert!(!handle.has_ended());
+    drop(driving);
+    assert!(handle.has_ended());
+    assert_eq!(handle.set_threshold(1.0), Err(crate::worker::CommandError::Ended));
+}
+
+#[test]
 fn settings_whose_engine_panics_are_not_taken_over() {
     struct Moody;
     impl Engine for Moody {
