@@ -7,6 +7,7 @@
 //! | room | what is in it |
 //! | --- | --- |
 //! | [`http`] | one exchange: what is asked of a runtime, and what it answers |
+//! | [`machine`] | files, programs and memory of this machine: what is asked of it, and what it answers |
 //! | [`wire`] | what is said: frames, claims, tasks, capabilities, addresses, bodies. No behaviour |
 //! | [`worker`] | the worker: registration, session, the one job, delivery, back-off, timers, log book |
 //! | [`studio`] | the other end of the session, by the same rules |
@@ -30,6 +31,7 @@ mod digested;
 pub mod drive;
 pub mod engine;
 pub mod http;
+pub mod machine;
 #[cfg(any(feature = "sim", test))]
 pub mod sim;
 pub mod studio;

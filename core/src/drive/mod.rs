@@ -15,9 +15,11 @@
 
 mod actions;
 mod driver;
+mod files;
 mod frames;
 mod handle;
 mod link;
+mod machine;
 mod mailbox;
 mod observers;
 mod recent;
@@ -32,6 +34,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 #[cfg(feature = "sim")]
 pub(crate) use frames::HeartbeatText;
 pub use handle::WorkerHandle;
+pub use machine::{Launched, Machine, NoMachine};
 pub use observers::{WorkerObservers, WorkerStatus, record_recent_job};
 pub use runs::carry_out;
 pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};

@@ -9,7 +9,7 @@ use std::{
 
 use futures::future::{BoxFuture, FutureExt as _};
 
-use super::runtime::Runtime;
+use super::{files, runtime::Runtime};
 use crate::{
     engine::{Effect, Engine, EngineError, Happened, Output, Payload, Recipe, Runner, SPILL_ABOVE},
     time::Mono,
@@ -192,6 +192,14 @@ fn begin<R: Runtime, T>(runtime: &R, user_agent: &Arc<str>, effect: Effect<T>) -
             let user_agent = Arc::clone(user_agent);
             async move { Happened::Exchanged(runtime.exchange(request, user_agent).await) }.boxed()
         }
+        Effect::Have(file) => {
+            let user_agent = Arc::clone(user_agent);
+            let had = files::have(runtime, user_agent, file, Arc::new(|_| ()));
+            had.map(Happened::Had).boxed()
+        }
+        Effect::Run(process) => runtime.machine().run(process).map(Happened::Ran).boxed(),
+        Effect::Serve(_) => todo!(),
+        Effect::Find(programs) => runtime.machine().find(programs).map(Happened::Found).boxed(),
         Effect::Pause(span) => {
             let until = runtime.now().mono + span;
             async move {

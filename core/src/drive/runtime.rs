@@ -10,7 +10,10 @@ use std::{
 
 use futures::{Sink, Stream};
 
-use super::mailbox::Bell;
+use super::{
+    machine::{Machine, NoMachine},
+    mailbox::Bell,
+};
 use crate::{
     engine::SpilledFile,
     http::{HttpAnswer, HttpFailure, HttpRequest},
@@ -92,6 +95,11 @@ pub trait Runtime: Clone + Send + Sync + 'static {
 
     /// Deletes the file of a result; one that is gone already is fine.
     fn discard(&self, file: SpilledFile) -> impl Future<Output = ()> + Send + 'static;
+
+    /// The machine that it is on: none unless it says so.
+    fn machine(&self) -> Arc<dyn Machine> {
+        Arc::new(NoMachine)
+    }
 }
 
 /// Where a session is opened.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     http::{HttpAnswer, HttpFailure, HttpRequest},
+    machine::{FileHad, FileWanted, Process, ProgramFailure, Ran, ServerWanted, Serving},
     wire::{Capabilities, Claim, TaskKind},
 };
 
@@ -30,6 +31,11 @@ pub trait Engine: Send + Sync + 'static {
     /// How to run this job. It is asked only for jobs that its services cover; a job that turns out to be
     /// impossible ends with an error from its recipe.
     fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe>;
+
+    /// Finds out what can be served now, where that takes a question; none where [`Engine::services`] knows it.
+    fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
+        None
+    }
 }
 
 impl<E: Engine + ?Sized> Engine for Arc<E> {
@@ -44,6 +50,30 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
     fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
         (**self).recipe(claim)
     }
+
+    fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
+        (**self).survey()
+    }
+}
+
+/// What an engine found out about what it can serve now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// What it serves.
+    pub services: Vec<Service>,
+    /// What it lacks for more.
+    pub missing: Vec<Missing>,
+}
+
+/// Something that an engine lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The engine.
+    pub engine: String,
+    /// What is not there, in a few words: "llama-server", "a Gradio app at http://127.0.0.1:7860".
+    pub what: String,
+    /// How a person gets it, as a sentence.
+    pub how: String,
 }
 
 /// One kind of task that an engine serves.
@@ -114,6 +144,15 @@ pub enum Effect<T = Output> {
     Await(Pin<Box<dyn Future<Output = Result<Output, EngineError>> + Send>>),
     /// Exchange one HTTP request.
     Exchange(HttpRequest),
+    /// Have a file on this machine, downloaded if need be.
+    Have(FileWanted),
+    /// Run a program to its end.
+    Run(Process),
+    /// Have a server run: the one that was asked for last, if it is the same and still runs. Ask again to find out
+    /// whether it has ended meanwhile.
+    Serve(ServerWanted),
+    /// Find programs, by path or by a name in `PATH`.
+    Find(Vec<String>),
     /// Wait.
     Pause(Duration),
     /// It is over.
@@ -127,6 +166,10 @@ impl<T> Effect<T> {
             Self::Compute(work) => Effect::Compute(work),
             Self::Await(work) => Effect::Await(work),
             Self::Exchange(request) => Effect::Exchange(request),
+            Self::Have(file) => Effect::Have(file),
+            Self::Run(process) => Effect::Run(process),
+            Self::Serve(server) => Effect::Serve(server),
+            Self::Find(programs) => Effect::Find(programs),
             Self::Pause(span) => Effect::Pause(span),
             Self::Done(outcome) => next(outcome),
         }
@@ -139,6 +182,10 @@ impl<T: fmt::Debug> fmt::Debug for Effect<T> {
             Self::Compute(_) => f.write_str("Compute(…)"),
             Self::Await(_) => f.write_str("Await(…)"),
             Self::Exchange(request) => f.debug_tuple("Exchange").field(request).finish(),
+            Self::Have(file) => f.debug_tuple("Have").field(file).finish(),
+            Self::Run(process) => f.debug_tuple("Run").field(process).finish(),
+            Self::Serve(server) => f.debug_tuple("Serve").field(server).finish(),
+            Self::Find(programs) => f.debug_tuple("Find").field(programs).finish(),
             Self::Pause(span) => f.debug_tuple("Pause").field(span).finish(),
             Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
         }
@@ -154,6 +201,14 @@ pub enum Happened {
     Computed(Result<Output, EngineError>),
     /// The exchange ended.
     Exchanged(Result<HttpAnswer, HttpFailure>),
+    /// The file is there, or can't be had.
+    Had(Result<FileHad, EngineError>),
+    /// The program ended.
+    Ran(Result<Ran, ProgramFailure>),
+    /// The server runs, or has ended since the run asked for it.
+    Serving(Result<Serving, ProgramFailure>),
+    /// Where each of the programs is; none where there is none.
+    Found(Vec<Option<String>>),
     /// The pause is over.
     Paused,
 }

@@ -202,9 +202,7 @@ impl Recipe<Vec<u8>> for Fetch {
                     "an input can't be fetched from {whence}: {why}"
                 ))))
             }
-            Happened::Started | Happened::Paused | Happened::Computed(_) => {
-                Effect::Done(Err(EngineError::transient("an input was not fetched")))
-            }
+            _ => Effect::Done(Err(EngineError::transient("an input was not fetched"))),
         }
     }
 }

@@ -21,8 +21,8 @@ mod transcript;
 
 pub use closure::{AsyncFnEngine, FnEngine};
 pub use contract::{
-    Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
-    SpilledFile, advertise, serves,
+    Effect, Engine, EngineError, Happened, Missing, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
+    SpilledFile, Survey, advertise, serves,
 };
 pub use runner::Runner;
 pub use server::{Server, ServerError};

@@ -65,7 +65,10 @@ impl<T: core::fmt::Debug> Played<T> {
 /// Plays `recipe`. Each of `steps` is a request's method and address, and the answer to it; all must come, in
 /// this order, and nothing else.
 #[track_caller]
-pub(super) fn play<T>(mut recipe: Box<dyn Recipe<T>>, steps: Vec<(&str, Answer)>) -> Played<T> {
+pub(super) fn play<T: core::fmt::Debug>(
+    mut recipe: Box<dyn Recipe<T>>,
+    steps: Vec<(&str, Answer)>,
+) -> Played<T> {
     let mut steps = steps.into_iter();
     let (mut asked, mut pauses) = (Vec::new(), Vec::new());
     let mut happened = Happened::Started;
@@ -88,6 +91,9 @@ pub(super) fn play<T>(mut recipe: Box<dyn Recipe<T>>, steps: Vec<(&str, Answer)>
                 Happened::Paused
             }
             Effect::Compute(_) | Effect::Await(_) => panic!("nothing is to be computed"),
+            other @ (Effect::Have(_) | Effect::Run(_) | Effect::Serve(_) | Effect::Find(_)) => {
+                panic!("nothing of this machine is to be used: {other:?}")
+            }
             Effect::Done(outcome) => {
                 let left: Vec<_> = steps.map(|(wanted, _)| wanted.to_string()).collect();
                 assert!(left.is_empty(), "it is over before {left:?}");

@@ -148,6 +148,7 @@ impl Played<'_> {
                 }
                 Effect::Compute(work) => Happened::Computed(work()),
                 Effect::Await(_) => panic!("recipes of this crate wait for nobody's future"),
+                Effect::Have(_) | Effect::Run(_) | Effect::Serve(_) | Effect::Find(_) => todo!(),
                 Effect::Done(outcome) => {
                     if let Err(error) = &outcome {
                         check_error(error, &self.secrets);

@@ -59,7 +59,7 @@ impl Recipe<HttpAnswer> for Call {
                 None => Effect::Done(Ok(answer)),
             },
             Happened::Exchanged(Err(failure)) => Effect::Done(Err(EngineError::transient(failure))),
-            Happened::Computed(_) => Effect::Done(Err(EngineError::transient(String::new()))),
+            _ => Effect::Done(Err(EngineError::transient(String::new()))),
         }
     }
 }
@@ -91,7 +91,7 @@ mod tests {
                     assert_eq!(outcome.unwrap().status, status);
                     return waits;
                 }
-                Effect::Compute(_) | Effect::Await(_) => panic!("nothing to compute"),
+                other => panic!("{other:?}"),
             };
         }
     }

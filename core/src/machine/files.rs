@@ -1,0 +1,49 @@
+//! Files that a recipe wants to have.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::http::Reach;
+
+/// A file that must be on this machine before a job can go on: a model's weights, mostly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileWanted {
+    /// Where it is kept: an absolute path. It is downloaded to here.
+    pub path: String,
+    /// Where a copy may lie already, which is used as it is when its size is right.
+    pub copies: Vec<String>,
+    /// Where it comes from; none: it must be here.
+    pub origin: Option<Origin>,
+    /// Its size in bytes, as far as it is known. The origin's word counts more, and the hash most.
+    pub approx_bytes: Option<u64>,
+    /// Its SHA-256.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Where a file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `https`, or `http` on this machine. The query may be a signature: it is never shown.
+    pub url: String,
+    /// Which addresses it may lead to.
+    pub reach: Reach,
+}
+
+/// A file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHad {
+    /// Where.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// How far bytes have moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// The name of the file.
+    pub name: String,
+    /// Bytes that are here, with those of an earlier attempt.
+    pub done: u64,
+    /// All of them, once that is known.
+    pub total: Option<u64>,
+}
