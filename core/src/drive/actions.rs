@@ -18,6 +18,7 @@ use super::{
     runtime::{Connect, Progress, Runtime},
 };
 use crate::{
+    engine::{EngineError, Output},
     time::Mono,
     wire::{LogLevel, Secret},
     worker::{Action, ConnId, HttpRequest, Input, LogLine, RequestId, RunId, Upload},
@@ -53,13 +54,14 @@ impl<R: Runtime> Driver<R> {
                 self.drop_task(Task::Exchange(request));
             }
             Action::DispatchJob { run, claim } => {
+                self.drop_task(Task::Idle);
                 let next = self.runs.start(run, &claim);
                 self.follow(run, next);
             }
             Action::CancelRun { run } => {
                 if let Some(outcome) = self.runs.cancel(run) {
                     self.drop_task(Task::Run(run));
-                    self.inputs.push_back(Input::RunEnded { run, outcome });
+                    self.run_ended(run, outcome);
                 }
             }
             Action::Discard(file) => {
@@ -120,7 +122,31 @@ impl<R: Runtime> Driver<R> {
                 Task::Run(run),
                 future.map(move |progressed| Outcome::Progressed(run, progressed)).boxed(),
             ),
-            Next::Ended(outcome) => self.inputs.push_back(Input::RunEnded { run, outcome }),
+            Next::Ended(outcome) => self.run_ended(run, outcome),
+        }
+    }
+
+    /// A run is over: what it leaves behind is cleared away, soon or when nothing comes of it.
+    fn run_ended(&mut self, run: RunId, outcome: Result<Output, EngineError>) {
+        for file in self.runs.leftovers(&outcome) {
+            self.carry_out(Action::Discard(file));
+        }
+        if let Some(idle) = self.runs.idle() {
+            let runtime = self.runtime.clone();
+            let until = runtime.now().mono + idle;
+            let idled = async move {
+                sleep_past(&runtime, until).await;
+                Outcome::Idled
+            };
+            self.spawn(Task::Idle, idled.boxed());
+        }
+        self.inputs.push_back(Input::RunEnded { run, outcome });
+    }
+
+    /// The server that is kept between jobs was not used for long.
+    pub(super) fn stop_idler(&mut self) {
+        if let Some(stopped) = self.runs.stop_idler() {
+            self.spawn(Task::Tidy, stopped.map(|()| Outcome::Tidied).boxed());
         }
     }
 

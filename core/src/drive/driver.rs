@@ -17,6 +17,7 @@ use super::{
     LOG_TARGET, Store, TIMER_SLACK, WorkerObservers,
     frames::HeartbeatText,
     link::{Link, Reading},
+    machine::Transfers,
     mailbox::{Mailbox, Wish},
     runs::{Progressed, Runs, guarded, sleep_past},
     runtime::{Progress, Runtime},
@@ -51,6 +52,8 @@ pub(super) struct Driver<R: Runtime> {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) observers: WorkerObservers,
     pub(super) runs: Runs<R>,
+    /// How far the download of the run is.
+    transfers: Arc<Transfers>,
     pub(super) heartbeat: HeartbeatText,
     pub(super) link: Option<Link<R::Socket>>,
     /// What is under way: a handful at most, so each turn polls them all.
@@ -77,6 +80,8 @@ pub(super) enum Task {
     Exchange(RequestId),
     Run(RunId),
     Save,
+    /// A server is kept for the next job, until this is over.
+    Idle,
     /// Nobody waits for it while the worker lives.
     Tidy,
 }
@@ -87,6 +92,7 @@ pub(super) enum Outcome<R: Runtime> {
     Answered(RequestId, Result<HttpAnswer, HttpFailure>),
     Progressed(RunId, Progressed),
     Saved(StoreId, Result<(), String>),
+    Idled,
     Tidied,
 }
 
@@ -125,6 +131,7 @@ impl<R: Runtime> Driver<R> {
         mailbox: Arc<Mailbox>,
         observers: WorkerObservers,
         runs: Runs<R>,
+        transfers: Arc<Transfers>,
     ) -> Self {
         Self {
             runtime,
@@ -134,6 +141,7 @@ impl<R: Runtime> Driver<R> {
             mailbox,
             observers,
             runs,
+            transfers,
             heartbeat: HeartbeatText::default(),
             link: None,
             tasks: Vec::new(),
@@ -341,6 +349,7 @@ impl<R: Runtime> Driver<R> {
                 self.inputs.push_back(Input::Stored { store, outcome });
                 self.save_next();
             }
+            Outcome::Idled => self.stop_idler(),
             Outcome::Tidied => {}
         }
     }

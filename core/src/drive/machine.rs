@@ -1,10 +1,15 @@
 //! What a runtime does with the machine that it is on: programs, files, memory.
 
-use std::{fmt, future::ready, sync::Arc};
+use std::{
+    fmt,
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures::future::{BoxFuture, FutureExt as _};
 
-use crate::machine::{Ended, Memory, Process, Program, ProgramFailure, Ran, ServerWanted, Serving};
+use super::mailbox::Bell;
+use crate::machine::{Ended, Memory, Process, Program, ProgramFailure, Ran, ServerWanted, Serving, Transfer};
 
 /// The machine that a worker is on. As with a [`Runtime`](super::Runtime), what is dropped is given up at once: a
 /// program that runs for it is killed with everything that it started.
@@ -68,4 +73,35 @@ impl Machine for NoMachine {
 }
 
 /// Where a download tells how far it is.
-pub(super) type OnTransfer = Arc<dyn Fn(crate::machine::Transfer) + Send + Sync>;
+pub(super) type OnTransfer = Arc<dyn Fn(Transfer) + Send + Sync>;
+
+/// How far the download of a run is: the newest word counts.
+#[derive(Debug)]
+pub(super) struct Transfers {
+    newest: Mutex<Option<Transfer>>,
+    bell: Arc<Bell>,
+}
+
+impl Transfers {
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
+        Self { newest: Mutex::default(), bell }
+    }
+
+    /// Called from any thread, a few times a second.
+    pub(super) fn teller(self: &Arc<Self>) -> OnTransfer {
+        let transfers = Arc::clone(self);
+        Arc::new(move |transfer| {
+            *transfers.lock() = Some(transfer);
+            transfers.bell.ring();
+        })
+    }
+
+    /// What was told since the last look.
+    pub(super) fn take(&self) -> Option<Transfer> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Transfer>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -14,6 +14,7 @@
 //! The loop keeps no policy and reads no clock but the runtime's.
 
 mod actions;
+mod carrier;
 mod driver;
 mod files;
 mod frames;
@@ -36,7 +37,7 @@ pub(crate) use frames::HeartbeatText;
 pub use handle::WorkerHandle;
 pub use machine::{Launched, Machine, NoMachine};
 pub use observers::{WorkerObservers, WorkerStatus, record_recent_job};
-pub use runs::carry_out;
+pub use runs::{carry_out, carry_out_showing};
 pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};
 #[cfg(any(feature = "transport", feature = "sim"))]
 pub(crate) use store::identity_of;
@@ -52,6 +53,7 @@ use crate::{
     worker::{Input, Step},
 };
 use driver::Driver;
+use machine::Transfers;
 use mailbox::Mailbox;
 use runs::Runs;
 
@@ -116,8 +118,9 @@ fn prepare<R: Runtime>(
     let observers = WorkerObservers::new();
     let handle = WorkerHandle { mailbox: Arc::clone(&mailbox), observers: observers.clone() };
     let worker = Worker::new(options, seed, runtime.now());
-    let runs = Runs::new(runtime.clone(), engine, Arc::clone(&user_agent));
-    (handle, Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs))
+    let transfers = Arc::new(Transfers::new(Arc::clone(&mailbox.bell)));
+    let runs = Runs::new(runtime.clone(), engine, Arc::clone(&user_agent), transfers.teller());
+    (handle, Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs, transfers))
 }
 
 /// Says of the engine what the owner left to it.

@@ -5,23 +5,30 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::{BoxFuture, FutureExt as _};
 
-use super::{files, runtime::Runtime};
+use super::{
+    carrier::{Begun, Carried, Carrier},
+    machine::OnTransfer,
+    runtime::Runtime,
+};
 use crate::{
-    engine::{Effect, Engine, EngineError, Happened, Output, Payload, Recipe, Runner, SPILL_ABOVE},
+    engine::{
+        Effect, Engine, EngineError, Happened, Output, Payload, Recipe, Runner, SPILL_ABOVE, SpilledFile,
+    },
+    machine::{Memory, Transfer},
     time::Mono,
     wire::Claim,
     worker::RunId,
 };
 
-/// The runs under way.
+/// The runs under way: one, and perhaps another that was cancelled and whose closure still computes.
 pub(super) struct Runs<R> {
-    runtime: R,
-    user_agent: Arc<str>,
     runner: Runner,
+    carrier: Carrier<R>,
     active: BTreeMap<RunId, Run>,
 }
 
@@ -42,14 +49,24 @@ pub(super) enum Next {
 
 /// What happened to a run.
 pub(super) enum Progressed {
-    Happened(Happened),
+    Carried(Carried),
     /// The result is where it can stay.
     Ended(Result<Output, EngineError>),
 }
 
 impl<R: Runtime> Runs<R> {
-    pub(super) fn new(runtime: R, engine: Arc<dyn Engine>, user_agent: Arc<str>) -> Self {
-        Self { runtime, user_agent, runner: Runner::new(engine), active: BTreeMap::new() }
+    /// Runs of `engine`; how far downloads are is told to `on_transfer`.
+    pub(super) fn new(
+        runtime: R,
+        engine: Arc<dyn Engine>,
+        user_agent: Arc<str>,
+        on_transfer: OnTransfer,
+    ) -> Self {
+        Self {
+            runner: Runner::new(engine),
+            carrier: Carrier::new(runtime, user_agent, on_transfer),
+            active: BTreeMap::new(),
+        }
     }
 
     pub(super) fn engine(&self) -> &dyn Engine {
@@ -70,6 +87,7 @@ impl<R: Runtime> Runs<R> {
 
     pub(super) fn start(&mut self, run: RunId, claim: &Arc<Claim>) -> Next {
         self.active.insert(run, Run::default());
+        self.carrier.start(claim);
         let runner = &mut self.runner;
         let effect = guarded(|| runner.start(run, claim)).unwrap_or_else(|error| Effect::Done(Err(error)));
         self.carry_out(run, effect)
@@ -80,10 +98,10 @@ impl<R: Runtime> Runs<R> {
         let state = self.active.get_mut(&run)?;
         state.computes = false;
         let happened = match progressed {
-            Progressed::Happened(happened) if !state.cancelled => happened,
-            Progressed::Happened(happened) => {
-                let unwanted = match happened {
-                    Happened::Computed(Ok(output)) => Some(output),
+            Progressed::Carried(carried) if !state.cancelled => self.carrier.settle(carried),
+            Progressed::Carried(carried) => {
+                let unwanted = match carried {
+                    Carried::Happened(Happened::Computed(Ok(output))) => Some(output),
                     _ => None,
                 };
                 return Some(self.cancelled(run, unwanted));
@@ -116,17 +134,17 @@ impl<R: Runtime> Runs<R> {
 
     fn carry_out(&mut self, run: RunId, effect: Effect) -> Next {
         let computes = matches!(effect, Effect::Compute(_));
-        match begin(&self.runtime, &self.user_agent, effect) {
-            Begun::Carry(happening) => {
+        match self.carrier.begin(effect) {
+            Begun::Carry(carrying) => {
                 if let Some(state) = self.active.get_mut(&run) {
                     state.computes = computes;
                 }
-                Next::Carry(happening.map(Progressed::Happened).boxed())
+                Next::Carry(carrying.map(Progressed::Carried).boxed())
             }
             Begun::Done(Ok(Output::Bytes { ext, payload: Payload::Memory(bytes) }))
                 if bytes.len() as u64 > SPILL_ABOVE =>
             {
-                let runtime = self.runtime.clone();
+                let runtime = self.carrier.runtime().clone();
                 Next::Carry(
                     async move {
                         let payload = match runtime.spill(Arc::clone(&bytes)).await {
@@ -158,7 +176,7 @@ impl<R: Runtime> Runs<R> {
     fn cancelled(&mut self, run: RunId, unwanted: Option<Output>) -> Next {
         match unwanted {
             Some(Output::Bytes { payload: Payload::File(file), .. }) => {
-                let runtime = self.runtime.clone();
+                let runtime = self.carrier.runtime().clone();
                 Next::Carry(
                     async move {
                         runtime.discard(file).await;
@@ -170,63 +188,73 @@ impl<R: Runtime> Runs<R> {
             _ => self.ended(run, Err(was_cancelled())),
         }
     }
-}
 
-/// What becomes of an effect.
-enum Begun<T> {
-    /// It takes time.
-    Carry(BoxFuture<'static, Happened>),
-    /// There is nothing more to do.
-    Done(Result<T, EngineError>),
-}
+    /// Once a run has ended with `outcome`: the files that programs made for it and that are not its result.
+    pub(super) fn leftovers(&mut self, outcome: &Result<Output, EngineError>) -> Vec<SpilledFile> {
+        self.carrier.end(outcome.as_ref().ok())
+    }
 
-/// Begins to carry an effect out.
-fn begin<R: Runtime, T>(runtime: &R, user_agent: &Arc<str>, effect: Effect<T>) -> Begun<T> {
-    let runtime = runtime.clone();
-    Begun::Carry(match effect {
-        Effect::Compute(work) => {
-            runtime.compute(move || guarded(work).and_then(|outcome| outcome)).map(Happened::Computed).boxed()
-        }
-        Effect::Await(work) => async move { Happened::Computed(unpanicked(work).await) }.boxed(),
-        Effect::Exchange(request) => {
-            let user_agent = Arc::clone(user_agent);
-            async move { Happened::Exchanged(runtime.exchange(request, user_agent).await) }.boxed()
-        }
-        Effect::Have(file) => {
-            let user_agent = Arc::clone(user_agent);
-            let had = files::have(runtime, user_agent, file, Arc::new(|_| ()));
-            had.map(Happened::Had).boxed()
-        }
-        Effect::Run(process) => runtime.machine().run(process).map(Happened::Ran).boxed(),
-        Effect::Serve(_) => todo!(),
-        Effect::Find(programs) => runtime.machine().find(programs).map(Happened::Found).boxed(),
-        Effect::Pause(span) => {
-            let until = runtime.now().mono + span;
-            async move {
-                sleep_past(&runtime, until).await;
-                Happened::Paused
+    /// How long the server that is kept between jobs may idle from now on; none when there is none.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        self.carrier.idle().filter(|_| self.active.is_empty())
+    }
+
+    /// Ends the server that is kept, unless a job uses it; ready when it is gone.
+    pub(super) fn stop_idler(&mut self) -> Option<BoxFuture<'static, ()>> {
+        if self.active.is_empty() { self.carrier.stop_server().map(|stopped| stopped.boxed()) } else { None }
+    }
+
+    /// Measures the memory that a job could have, for which a server with another model makes room; and whether the
+    /// job's model is loaded already.
+    pub(super) fn measure(&mut self, claim: &Claim) -> BoxFuture<'static, (Memory, bool)> {
+        let resident = self.carrier.has_loaded(claim);
+        let room = if resident { None } else { self.stop_idler() };
+        let machine = self.carrier.runtime().machine();
+        async move {
+            if let Some(made) = room {
+                made.await;
             }
-            .boxed()
+            (machine.measure().await, resident)
         }
-        Effect::Done(outcome) => return Begun::Done(outcome),
-    })
+        .boxed()
+    }
 }
 
 /// Carries a recipe out, from its start to its end, beside any worker: a survey of what an engine can serve now, or
-/// a job that a person tries. A recipe that panics ends with an error. What is dropped is given up.
-pub async fn carry_out<R: Runtime, T>(
+/// a job that a person tries. A recipe that panics ends with an error. What is dropped is given up; a server that was
+/// started for it ends with it.
+pub async fn carry_out<R: Runtime, T: Any>(
+    runtime: R,
+    user_agent: Arc<str>,
+    recipe: Box<dyn Recipe<T>>,
+) -> Result<T, EngineError> {
+    carry_out_showing(runtime, user_agent, recipe, |_| ()).await
+}
+
+/// The same, and tells how far downloads are: a few times a second, in the thread that polls it.
+pub async fn carry_out_showing<R: Runtime, T: Any>(
     runtime: R,
     user_agent: Arc<str>,
     mut recipe: Box<dyn Recipe<T>>,
+    on_transfer: impl Fn(Transfer) + Send + Sync + 'static,
 ) -> Result<T, EngineError> {
+    let mut carrier = Carrier::new(runtime, user_agent, Arc::new(on_transfer));
     let mut happened = Happened::Started;
-    loop {
-        let effect = guarded(|| recipe.next(happened))?;
-        happened = match begin(&runtime, &user_agent, effect) {
-            Begun::Carry(happening) => happening.await,
-            Begun::Done(outcome) => return outcome,
+    let outcome = loop {
+        let effect = guarded(|| recipe.next(happened)).unwrap_or_else(|error| Effect::Done(Err(error)));
+        happened = match carrier.begin(effect) {
+            Begun::Carry(carrying) => carrier.settle(carrying.await),
+            Begun::Done(outcome) => break outcome,
         };
+    };
+    let output = outcome.as_ref().ok().and_then(|made| (made as &dyn Any).downcast_ref::<Output>());
+    for file in carrier.end(output) {
+        carrier.runtime().discard(file).await;
     }
+    if let Some(stopped) = carrier.stop_server() {
+        stopped.await;
+    }
+    outcome
 }
 
 /// Waits until the clock says so, whatever the timer does.
@@ -246,7 +274,9 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
 }
 
 /// The same for a future.
-async fn unpanicked<T>(work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+pub(super) async fn unpanicked<T>(
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)))
 }
 

@@ -4,6 +4,7 @@ use std::future::pending;
 
 use super::{
     super::{
+        carrier::Carried,
         carry_out,
         runs::{Next, Progressed, Runs},
     },
@@ -23,7 +24,7 @@ fn claim(kind: &str) -> Arc<Claim> {
 }
 
 fn runs(world: &World, engine: Arc<dyn Engine>) -> Runs<World> {
-    Runs::new(world.clone(), engine, "studio-worker/test".into())
+    Runs::new(world.clone(), engine, "studio-worker/test".into(), Arc::new(|_| ()))
 }
 
 /// Carries a run out until it ends or waits.
@@ -130,7 +131,9 @@ fn a_recipe_that_panics_is_an_error_of_its_run() {
     let world = World::new(Timers::Exact);
     let mut runs = runs(&world, Arc::new(Asks));
     let Next::Carry(_) = runs.start(RunId(1), &claim("llm")) else { panic!("no pause") };
-    let answered = Progressed::Happened(Happened::Exchanged(Err(crate::worker::HttpFailure("x".into()))));
+    let answered = Progressed::Carried(Carried::Happened(Happened::Exchanged(Err(
+        crate::worker::HttpFailure("x".into()),
+    ))));
     match runs.go_on(RunId(1), answered) {
         Some(Next::Ended(Err(error))) => {
             assert_eq!(error, EngineError::transient("the engine panicked: no idea"));
