@@ -10,10 +10,13 @@ mod contract;
 pub mod format;
 pub mod gradio;
 pub mod input;
+mod multi;
 pub mod openai;
 mod picture;
+mod refusal;
 mod runner;
 mod server;
+mod surveyed;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
 #[cfg(test)]
@@ -24,5 +27,7 @@ pub use contract::{
     Effect, Engine, EngineError, Happened, Missing, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
     SpilledFile, Survey, advertise, serves,
 };
+pub use multi::Multi;
 pub use runner::Runner;
 pub use server::{Server, ServerError};
+pub use surveyed::Surveyed;

@@ -106,7 +106,12 @@ pub(super) fn play<T: core::fmt::Debug>(
 /// Plays the job of `task`, on the model `m-1`.
 #[track_caller]
 pub(super) fn run(engine: &dyn Engine, task: &Value, steps: Vec<(&str, Answer)>) -> Played<Output> {
-    let claim = Arc::new(Claim {
+    play(engine.recipe(&Arc::new(claim(task))), steps)
+}
+
+/// The job of `task`, on the model `m-1`.
+pub(super) fn claim(task: &Value) -> Claim {
+    Claim {
         job_id: "job-1".into(),
         game_id: "game".into(),
         asset_name: "asset".into(),
@@ -114,8 +119,7 @@ pub(super) fn run(engine: &dyn Engine, task: &Value, steps: Vec<(&str, Answer)>)
         vram_gb_estimate: Finite::ZERO,
         task: Task::from_json(task).unwrap(),
         model_source: None,
-    });
-    play(engine.recipe(&claim), steps)
+    }
 }
 
 pub(super) fn ok(body: impl AsRef<[u8]>) -> Answer {

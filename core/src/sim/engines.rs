@@ -19,11 +19,8 @@ use url::{Host, Url};
 use self::server::Hostile;
 use crate::{
     engine::{
-        Effect, Engine, EngineError, Happened, Models, Output, Recipe, Server, Service,
-        format::Format,
-        gradio::Gradio,
-        input::InputPolicy,
-        openai::{self, OpenAi},
+        Effect, Engine, EngineError, Happened, Models, Output, Recipe, Server, Service, format::Format,
+        gradio::Gradio, input::InputPolicy, openai::OpenAi,
     },
     http::{HttpRequest, Reach},
     wire::{Claim, Finite, Secret, Task, TaskForm, TaskKind},
@@ -66,7 +63,10 @@ pub fn engines(data: &[u8]) {
         server = server.with_key(Secret::from(KEY)).unwrap_or_else(|error| panic!("{error}"));
         played.secrets.push(KEY);
     }
-    let surveys = [openai::survey(&server), Gradio::new(server.clone(), models()).survey()];
+    let surveys: [Box<dyn Engine>; 2] = [
+        Box::new(OpenAi::new(server.clone(), Vec::new(), policy)),
+        Box::new(Gradio::new(server.clone(), models())),
+    ];
     let which = usize::from(job & 0x3f) % (JOBS + surveys.len());
     if let Some(task) = task(which) {
         let claim = Arc::new(claim(task));
@@ -79,8 +79,9 @@ pub fn engines(data: &[u8]) {
         };
         let outcome = played.play(&mut *engine.recipe(&claim));
         check_output(&claim, outcome);
-    } else if let Some(mut survey) = surveys.into_iter().nth(which - JOBS) {
-        check_services(played.play(&mut *survey));
+    } else if let Some(mut survey) = surveys.into_iter().nth(which - JOBS).and_then(|engine| engine.survey())
+    {
+        check_services(played.play(&mut *survey).map(|survey| survey.services));
     }
 }
 

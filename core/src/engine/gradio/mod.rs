@@ -12,10 +12,10 @@ mod output;
 #[cfg(test)]
 mod tests;
 
-use alloc::{borrow::ToOwned, boxed::Box, string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, format, string::String, sync::Arc, vec::Vec};
 
 use super::{
-    contract::{Effect, Engine, Happened, Models, Recipe, Service},
+    contract::{Effect, Engine, EngineError, Happened, Missing, Models, Recipe, Service, Survey},
     server::{Dialogue, Server},
 };
 use crate::wire::{Claim, TaskKind};
@@ -35,12 +35,6 @@ impl Gradio {
     pub fn new(server: Server, models: Vec<String>) -> Self {
         Self { server, models }
     }
-
-    /// Asks the app whether it is there and can draw: what it serves then.
-    pub fn survey(&self) -> Box<dyn Recipe<Vec<Service>>> {
-        let dialogue = Arc::new(Dialogue::new(&self.server));
-        Box::new(Survey { discovery: app::Discovery::new(dialogue), services: self.services() })
-    }
 }
 
 impl Engine for Gradio {
@@ -59,17 +53,40 @@ impl Engine for Gradio {
     fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
         Box::new(job::Job::new(Dialogue::new(&self.server), Arc::clone(claim)))
     }
+
+    fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
+        let discovery = app::Discovery::new(Arc::new(Dialogue::new(&self.server)));
+        Some(Box::new(Surveying { engine: self.clone(), discovery }))
+    }
 }
 
-struct Survey {
+/// Asks an app whether it is there and can draw.
+struct Surveying {
+    engine: Gradio,
     discovery: app::Discovery,
-    services: Vec<Service>,
 }
 
-impl Recipe<Vec<Service>> for Survey {
-    fn next(&mut self, happened: Happened) -> Effect<Vec<Service>> {
-        self.discovery
-            .next(happened)
-            .and_then(|outcome| Effect::Done(outcome.map(|_| core::mem::take(&mut self.services))))
+impl Surveying {
+    fn survey(&self, outcome: Result<app::App, EngineError>) -> Survey {
+        let missing = |what: String, how: String| Survey {
+            services: Vec::new(),
+            missing: Vec::from([Missing { engine: Gradio::NAME.to_owned(), what, how }]),
+        };
+        match outcome {
+            Err(error) => {
+                missing(format!("a Gradio app that draws at {}", self.engine.server), error.message)
+            }
+            Ok(_) if self.engine.models.is_empty() => missing(
+                "the names of the models that the Gradio app draws with".to_owned(),
+                "Name them in `supported_models_override`.".to_owned(),
+            ),
+            Ok(_) => Survey { services: self.engine.services(), missing: Vec::new() },
+        }
+    }
+}
+
+impl Recipe<Survey> for Surveying {
+    fn next(&mut self, happened: Happened) -> Effect<Survey> {
+        self.discovery.next(happened).and_then(|outcome| Effect::Done(Ok(self.survey(outcome))))
     }
 }

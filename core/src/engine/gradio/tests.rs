@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Gradio;
 use crate::engine::{
-    contract::{Engine as _, Models},
+    contract::{Engine as _, Missing, Models, Survey},
     server::Server,
     transcript::{
         Answer, PNG, PNG_BASE64, Played, WAV, broken, bytes, json, ok, play, redirect, run, status,
@@ -350,10 +350,24 @@ fn a_call_that_is_not_taken_is_an_error() {
 
 #[test]
 fn an_app_that_can_not_draw_is_found_out_by_a_survey() {
-    let survey = |steps: Vec<(&'static str, Answer)>| play(gradio().survey(), steps);
-    let services = survey(vec![(CONFIG, config()), (INFO, info(&[]))]).outcome.unwrap();
-    assert_eq!(services, gradio().services());
-    assert_eq!(services[0].models, Models::Listed(vec!["m-1".into(), "m-2".into()]));
+    let survey = |engine: &Gradio, steps: Vec<(&'static str, Answer)>| {
+        play(engine.survey().unwrap(), steps).outcome.unwrap()
+    };
+    let found = survey(&gradio(), vec![(CONFIG, config()), (INFO, info(&[]))]);
+    assert_eq!(found, Survey { services: gradio().services(), missing: vec![] });
+    assert_eq!(found.services[0].models, Models::Listed(vec!["m-1".into(), "m-2".into()]));
+    let nameless = Gradio { models: vec![], ..gradio() };
+    let found = survey(&nameless, vec![(CONFIG, config()), (INFO, info(&[]))]);
+    assert_eq!(
+        (found.services, found.missing[0].how.as_str()),
+        (vec![], { "Name them in `supported_models_override`." })
+    );
+    let lacks = |steps: Vec<(&'static str, Answer)>, how: &str| {
+        let found = survey(&gradio(), steps);
+        assert_eq!(found.services, []);
+        let what = "a Gradio app that draws at http://127.0.0.1:7860".into();
+        assert_eq!(found.missing, [Missing { engine: "gradio".into(), what, how: how.into() }]);
+    };
     let nothing = "the Gradio app cannot serve images: it has no named endpoint that takes a prompt or returns a picture";
     for described in [
         json!({}),
@@ -361,7 +375,7 @@ fn an_app_that_can_not_draw_is_found_out_by_a_survey() {
         json!({ "named_endpoints": { "/add": { "parameters": [{ "parameter_name": "a" }], "returns": [{ "component": 7 }] } } }),
         json!({ "named_endpoints": { "/draw": { "parameters": vec![json!({ "parameter_name": "prompt" }); 201] } } }),
     ] {
-        survey(vec![(CONFIG, config()), (INFO, json(&described))]).fails(false, nothing);
+        lacks(vec![(CONFIG, config()), (INFO, json(&described))], nothing);
     }
     let page = "<!doctype html><title>Login</title>";
     for (steps, message) in [
@@ -379,7 +393,7 @@ fn an_app_that_can_not_draw_is_found_out_by_a_survey() {
             r#"http://127.0.0.1:7860 answers with something that is not the list of a Gradio app's endpoints: {"named_endpoints":[1]}"#
         }),
     ] {
-        survey(steps).fails(true, message);
+        lacks(steps, message);
     }
 }
 

@@ -7,7 +7,7 @@
 //! | `audio_tts` | `/v1/audio/speech` | bytes |
 //! | `audio_stt` | `/v1/audio/transcriptions`, or `translations` | `verbose_json` |
 //!
-//! What it serves comes from `/v1/models`: [`survey`].
+//! What it serves comes from `/v1/models`, by its survey.
 
 mod chat;
 mod completion;
@@ -22,11 +22,10 @@ mod tests;
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
-pub use models::survey;
-
 use super::{
-    contract::{Effect, Engine, EngineError, Happened, Recipe, Service},
+    contract::{Engine, EngineError, Recipe, Service, Survey},
     input::InputPolicy,
+    refusal::{Refusal, interrupted},
     server::{Dialogue, Server},
 };
 use crate::wire::{Claim, Task};
@@ -44,7 +43,7 @@ impl OpenAi {
     pub const NAME: &str = "openai";
 
     /// The engine of the server at `server`, whose address may end with `/v1` or not. It serves `services`,
-    /// which a [`survey`] finds out.
+    /// as its survey finds out; none before.
     pub fn new(server: Server, services: Vec<Service>, inputs: InputPolicy) -> Self {
         Self { server: server.without_suffix(API_PATH), services, inputs }
     }
@@ -71,23 +70,13 @@ impl Engine for OpenAi {
             Task::AudioStt(task) => {
                 Box::new(transcript::Transcript::new(dialogue, self.inputs, &claim.model, task.clone()))
             }
-            task @ (Task::Video(_) | Task::Mesh(_)) => Box::new(Refusal(Some(EngineError::permanent(
+            task @ (Task::Video(_) | Task::Mesh(_)) => Box::new(Refusal::new(EngineError::permanent(
                 format_args!("the openai engine cannot serve {}", task.kind()),
-            )))),
+            ))),
         }
     }
-}
 
-/// A job that ends before it begins.
-struct Refusal(Option<EngineError>);
-
-impl Recipe for Refusal {
-    fn next(&mut self, _: Happened) -> Effect {
-        Effect::Done(Err(self.0.take().unwrap_or_else(interrupted)))
+    fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
+        Some(Box::new(models::Surveying::new(&self.server)))
     }
-}
-
-/// What happened is not what was asked for: only a driver with a mistake comes here.
-fn interrupted() -> EngineError {
-    EngineError::transient("the run was interrupted")
 }

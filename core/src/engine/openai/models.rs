@@ -2,18 +2,18 @@
 
 use alloc::{
     borrow::ToOwned,
-    boxed::Box,
     collections::{BTreeMap, BTreeSet},
+    format,
     string::String,
     vec::Vec,
 };
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{API_PATH, OpenAi};
+use super::OpenAi;
 use crate::{
     engine::{
-        contract::{Effect, EngineError, Happened, Models, Recipe, Service},
+        contract::{Effect, EngineError, Happened, Missing, Models, Recipe, Service, Survey},
         server::{Answered, Call, Dialogue, Server},
     },
     wire::TaskKind,
@@ -26,26 +26,33 @@ const MAX_MODELS: usize = 500;
 /// The longest name of a model, in bytes.
 const MAX_NAME: usize = 200;
 
-/// Asks `server` which models it has. Which kind of task each is for is what the server says of it, else what its
+/// Asks a server which models it has. Which kind of task each is for is what the server says of it, else what its
 /// name says, else `llm`; those for embeddings and the like are left out.
-pub fn survey(server: &Server) -> Box<dyn Recipe<Vec<Service>>> {
-    let dialogue = Dialogue::new(&server.clone().without_suffix(API_PATH));
-    let call = Call::new(dialogue.get("v1/models", MAX_LIST));
-    Box::new(Survey { dialogue, call })
-}
-
-struct Survey {
+pub(super) struct Surveying {
+    server: Server,
     dialogue: Dialogue,
     call: Call,
 }
 
-impl Recipe<Vec<Service>> for Survey {
-    fn next(&mut self, happened: Happened) -> Effect<Vec<Service>> {
-        self.call.next(happened).and_then(|outcome| Effect::Done(self.read(outcome)))
+impl Surveying {
+    pub(super) fn new(server: &Server) -> Self {
+        let dialogue = Dialogue::new(server);
+        let call = Call::new(dialogue.get("v1/models", MAX_LIST));
+        Self { server: server.clone(), dialogue, call }
     }
-}
 
-impl Survey {
+    fn survey(&self, outcome: Answered) -> Survey {
+        let (services, how) = match self.read(outcome) {
+            Ok(services) if services.is_empty() => {
+                (services, "it lists none: load one in it that chats, draws, speaks or listens".to_owned())
+            }
+            Ok(services) => return Survey { services, missing: Vec::new() },
+            Err(error) => (Vec::new(), error.message),
+        };
+        let what = format!("a model of the server at {}", self.server);
+        Survey { services, missing: Vec::from([Missing { engine: OpenAi::NAME.to_owned(), what, how }]) }
+    }
+
     fn read(&self, outcome: Answered) -> Result<Vec<Service>, EngineError> {
         let body = self.dialogue.accepted("the list of models", outcome, MAX_LIST)?;
         let list: List =
@@ -64,6 +71,12 @@ impl Survey {
                 models: Models::Listed(models.into_iter().collect()),
             })
             .collect())
+    }
+}
+
+impl Recipe<Survey> for Surveying {
+    fn next(&mut self, happened: Happened) -> Effect<Survey> {
+        self.call.next(happened).and_then(|outcome| Effect::Done(Ok(self.survey(outcome))))
     }
 }
 

@@ -5,14 +5,14 @@ mod picture;
 mod sound;
 mod trouble;
 
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
-use super::{OpenAi, survey};
+use super::OpenAi;
 use crate::engine::{
-    contract::Engine as _,
+    contract::{Engine as _, Missing, Models},
     input::InputPolicy,
     server::Server,
-    transcript::{json, play},
+    transcript::{broken, json, ok, play, status},
 };
 use serde_json::json;
 
@@ -48,13 +48,15 @@ fn a_survey_finds_out_what_a_server_serves() {
         { "id": "two\nlines" },
         { "id": "x".repeat(201) },
     ]});
-    let played = play(survey(&server()), [(MODELS, json(&list))].into());
+    let played = play(engine().survey().unwrap(), [(MODELS, json(&list))].into());
     assert_eq!(played.asked[0].bearer, Some(KEY.into()));
-    let services = played.outcome.unwrap();
+    let survey = played.outcome.unwrap();
+    assert_eq!(survey.missing, []);
+    let services = survey.services;
     let listed = |kind: &str, models: &[&str]| {
         let found = services.iter().find(|service| service.kind.name() == kind).unwrap();
         let models = models.iter().map(|model| (*model).into()).collect();
-        assert_eq!(found.models, crate::engine::Models::Listed(models), "{kind}");
+        assert_eq!(found.models, Models::Listed(models), "{kind}");
         assert_eq!(found.engine, "openai");
     };
     listed("llm", &["gemma-3", "some/eyes"]);
@@ -67,18 +69,32 @@ fn a_survey_finds_out_what_a_server_serves() {
 }
 
 #[test]
-fn a_survey_of_something_else_says_so() {
+fn a_survey_says_what_is_missing() {
     let not = "http://127.0.0.1:8080 answers with something that is not a list of models";
-    for (body, message) in [
-        ("{}", alloc::format!("{not}: {{}}")),
-        (r#"{"data":[{"id":7}]}"#, alloc::format!(r#"{not}: {{"data":[{{"id":7}}]}}"#)),
-        (r#"{"data":[{"id":"a"}"#, alloc::format!(r#"{not}: {{"data":[{{"id":"a"}}"#)),
-        ("", "http://127.0.0.1:8080 answers with nothing, where a list of models was wanted".into()),
+    for (answer, how) in [
+        (ok("{}"), format!("{not}: {{}}")),
+        (ok(r#"{"data":[{"id":7}]}"#), format!(r#"{not}: {{"data":[{{"id":7}}]}}"#)),
+        (ok(r#"{"data":[{"id":"a"}"#), format!(r#"{not}: {{"data":[{{"id":"a"}}"#)),
+        (ok(""), "http://127.0.0.1:8080 answers with nothing, where a list of models was wanted".into()),
+        (ok(r#"{"data":[]}"#), {
+            "it lists none: load one in it that chats, draws, speaks or listens".into()
+        }),
+        (
+            broken("connection refused"),
+            "no answer from http://127.0.0.1:8080: does it run there?: connection refused".into(),
+        ),
+        (
+            status(401, "{}"),
+            "http://127.0.0.1:8080 answers 401 to the list of models: check its API key: {}".into(),
+        ),
     ] {
-        play(survey(&server()), [(MODELS, crate::engine::transcript::ok(body))].into()).fails(true, &message);
+        let survey = play(engine().survey().unwrap(), [(MODELS, answer)].into()).outcome.unwrap();
+        assert_eq!(survey.services, []);
+        let what = "a model of the server at http://127.0.0.1:8080".into();
+        assert_eq!(survey.missing, [Missing { engine: "openai".into(), what, how }]);
     }
-    let many: Vec<_> = (0..2_000).map(|n| json!({ "id": alloc::format!("model-{n:04}") })).collect();
-    let services =
-        play(survey(&server()), [(MODELS, json(&json!({ "data": many })))].into()).outcome.unwrap();
-    assert!(matches!(&services[0].models, crate::engine::Models::Listed(models) if models.len() == 500));
+    let many: Vec<_> = (0..2_000).map(|n| json!({ "id": format!("model-{n:04}") })).collect();
+    let list = json(&json!({ "data": many }));
+    let services = play(engine().survey().unwrap(), [(MODELS, list)].into()).outcome.unwrap().services;
+    assert!(matches!(&services[0].models, Models::Listed(models) if models.len() == 500));
 }
