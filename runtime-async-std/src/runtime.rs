@@ -4,11 +4,11 @@ use std::{future::Future, io, path::PathBuf, sync::Arc};
 
 use async_std::net::TcpStream;
 use studio_worker_core::{
-    drive::{Connect, Progress, Runtime},
+    drive::{Connect, Machine, Progress, Runtime},
     engine::SpilledFile,
     http::{HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
-    transport::{self, CertificateDer, Connection, Folder, Platform as _, Socket, Tls},
+    transport::{self, CertificateDer, Connection, Folder, LocalMachine, Platform as _, Socket, Tls},
     worker::{ConnectFailure, Upload},
 };
 
@@ -100,5 +100,9 @@ impl Runtime for AsyncStd {
 
     fn discard(&self, file: SpilledFile) -> impl Future<Output = ()> + Send + 'static {
         Folder::discard(&self.world, file)
+    }
+
+    fn machine(&self) -> Arc<dyn Machine> {
+        Arc::new(LocalMachine::new(self.world.clone(), self.folder.clone()))
     }
 }

@@ -36,6 +36,7 @@ mod in_process;
 mod jobs;
 mod network;
 mod pipe;
+pub mod programs;
 mod request;
 pub mod scenarios;
 mod server;

@@ -28,6 +28,11 @@ impl Folder {
         Self(path.into().into())
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Writes a result to a file that only this user can read, as [`Runtime::spill`](crate::drive::Runtime::spill).
     pub fn spill<P: Platform>(
         &self,
@@ -56,14 +61,14 @@ impl Folder {
 }
 
 /// A file that is deleted when this is dropped.
-struct Written {
-    path: TempPath,
-    bytes: u64,
+pub(super) struct Written {
+    pub(super) path: TempPath,
+    pub(super) bytes: u64,
 }
 
 impl Written {
     /// From now on it belongs to the result.
-    fn keep(self) -> io::Result<SpilledFile> {
+    pub(super) fn keep(self) -> io::Result<SpilledFile> {
         let Some(path) = self.path.to_str().map(Into::into) else {
             return Err(io::Error::other("the folder for temporary files has a name that is not UTF-8"));
         };

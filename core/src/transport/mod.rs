@@ -17,6 +17,7 @@ mod files;
 mod followed;
 #[cfg(feature = "http")]
 mod http;
+mod machine;
 mod session;
 mod socket;
 mod store;
@@ -41,6 +42,7 @@ pub use body::UploadBody;
 pub use files::Folder;
 #[cfg(feature = "http")]
 pub use http::Http;
+pub use machine::LocalMachine;
 pub use rustls::pki_types::CertificateDer;
 pub use session::connect;
 pub use socket::Socket;

@@ -2,9 +2,9 @@
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
-use super::{CertificateDer, Connection, Folder, Http, Platform, Socket, Tls, connect};
+use super::{CertificateDer, Connection, Folder, Http, LocalMachine, Platform, Socket, Tls, connect};
 use crate::{
-    drive::{Connect, Progress, Runtime},
+    drive::{Connect, Machine, Progress, Runtime},
     engine::SpilledFile,
     http::{HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
@@ -106,5 +106,9 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
 
     fn discard(&self, file: SpilledFile) -> impl Future<Output = ()> + Send + 'static {
         Folder::discard(&self.platform, file)
+    }
+
+    fn machine(&self) -> Arc<dyn Machine> {
+        Arc::new(LocalMachine::new(self.platform.clone(), self.folder.clone()))
     }
 }

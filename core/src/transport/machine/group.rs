@@ -1,0 +1,268 @@
+//! Programs that end with everything that they started.
+//!
+//! A program that was killed can't take its children with it, so each runs in a process group. Its leader is not the
+//! program, but a guard: a shell that waits for the end of a pipe whose other end only the worker has. That does two
+//! things. When the worker dies, however that happens, the pipe ends and the guard kills the group. And as long as the
+//! guard has not been waited for, the group's number is not given to anybody else, so that a signal to the group
+//! reaches nobody else.
+//!
+//! (A program can leave its group on purpose, as daemons do. Then it is on its own: only a container or a control group
+//! could hold it, and the system gives a worker neither without privileges.)
+
+use std::{
+    io,
+    process::{Child, Command, ExitStatus},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+#[cfg(not(unix))]
+use self::elsewhere as system;
+#[cfg(unix)]
+use self::unix as system;
+
+/// Ends a program from any thread, at any time: before it has begun, too.
+#[derive(Clone, Default)]
+pub(super) struct Reins(Arc<Mutex<Pulled>>);
+
+#[derive(Default)]
+struct Pulled {
+    /// It is to end, or not to begin.
+    ended: bool,
+    /// What runs.
+    runs: Option<system::Id>,
+}
+
+impl Reins {
+    fn lock(&self) -> MutexGuard<'_, Pulled> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it at once, and everything that it started.
+    pub(super) fn kill(&self) {
+        let mut pulled = self.lock();
+        pulled.ended = true;
+        if let Some(id) = pulled.runs {
+            system::kill(id);
+        }
+    }
+
+    /// Asks it to end.
+    pub(super) fn terminate(&self) {
+        if let Some(id) = self.lock().runs {
+            system::terminate(id);
+        }
+    }
+
+    /// Whether it was killed.
+    pub(super) fn is_killed(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// From now on this is what is killed; it was told already if it is to end.
+    fn hold(&self, id: system::Id) {
+        let mut pulled = self.lock();
+        pulled.runs = Some(id);
+        if pulled.ended {
+            system::kill(id);
+        }
+    }
+
+    /// Kills what is left, and holds nothing any more.
+    fn release(&self) {
+        if let Some(id) = self.lock().runs.take() {
+            system::kill(id);
+        }
+    }
+}
+
+/// Somebody who waits for a program: kills it when dropped.
+pub(super) struct Rider(Reins);
+
+impl Rider {
+    pub(super) fn new(reins: &Reins) -> Self {
+        Self(reins.clone())
+    }
+}
+
+impl Drop for Rider {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+/// A program that runs, and what it has started. When this is dropped all of it is over.
+pub(super) struct Group {
+    /// The program itself.
+    pub(super) child: Child,
+    reins: Reins,
+    guard: system::Guard,
+}
+
+impl Group {
+    /// Starts a program, unless it is to end already.
+    pub(super) fn start(command: &mut Command, reins: &Reins) -> io::Result<Self> {
+        let mut guard = system::Guard::new(command)?;
+        reins.hold(guard.id());
+        let child = match command.spawn() {
+            Ok(child) if !reins.is_killed() => child,
+            Ok(child) => {
+                // The kill may have come before it joined.
+                drop(Self { child, reins: reins.clone(), guard });
+                return Err(io::Error::other("it is not wanted any more"));
+            }
+            Err(error) => {
+                reins.release();
+                guard.reap();
+                return Err(error);
+            }
+        };
+        Ok(Self { child, reins: reins.clone(), guard })
+    }
+
+    /// Waits until the program itself has ended, and ends what it left.
+    pub(super) fn ended(mut self) -> io::Result<ExitStatus> {
+        system::wait(&mut self.child, &self.reins)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.reins.release();
+        // It was killed, unless it has been waited for; then this is at once.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.guard.reap();
+    }
+}
+
+/// How a program ended: its code, or the signal.
+pub(super) fn how(status: ExitStatus) -> (Option<i32>, Option<i32>) {
+    (status.code(), system::signal(status))
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::{
+        io,
+        os::unix::process::{CommandExt as _, ExitStatusExt as _},
+        process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    };
+
+    use rustix::{
+        io::Errno,
+        process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid},
+    };
+
+    use super::Reins;
+
+    /// Signals that end a program gently are for the program. The last word kills the shell, too.
+    const SCRIPT: &str = "trap '' TERM INT HUP QUIT; read -r _; kill -KILL 0";
+
+    /// A group.
+    pub(super) type Id = Pid;
+
+    pub(super) struct Guard {
+        shell: Child,
+        /// Nobody writes to it: it ends with this process.
+        _pipe: Option<ChildStdin>,
+        id: Pid,
+    }
+
+    impl Guard {
+        /// A new group, which `command` will start in.
+        pub(super) fn new(command: &mut Command) -> io::Result<Self> {
+            let mut shell = Command::new("/bin/sh")
+                .args(["-c", SCRIPT, "studio-worker-guard"])
+                .env_clear()
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .process_group(0)
+                .spawn()
+                .map_err(|error| io::Error::new(error.kind(), format!("/bin/sh watches over it: {error}")))?;
+            let id = Pid::from_child(&shell);
+            command.process_group(id.as_raw_nonzero().get());
+            Ok(Self { _pipe: shell.stdin.take(), shell, id })
+        }
+
+        pub(super) fn id(&self) -> Id {
+            self.id
+        }
+
+        /// The group was killed: waits for those that are this process's own. A worker that is the first process of a
+        /// container is the parent of all that have lost theirs.
+        pub(super) fn reap(&mut self) {
+            while let Ok(Some(_)) | Err(Errno::INTR) = waitpgid(self.id, WaitOptions::empty()) {}
+            // Has been waited for, which is fine.
+            let _ = self.shell.wait();
+        }
+    }
+
+    pub(super) fn kill(group: Id) {
+        // It is there as long as its guard was not waited for, and all in it are this user's.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+
+    pub(super) fn terminate(group: Id) {
+        let _ = kill_process_group(group, Signal::TERM);
+    }
+
+    pub(super) fn wait(child: &mut Child, _: &Reins) -> io::Result<ExitStatus> {
+        child.wait()
+    }
+
+    pub(super) fn signal(status: ExitStatus) -> Option<i32> {
+        status.signal()
+    }
+}
+
+#[cfg(not(unix))]
+mod elsewhere {
+    use std::{
+        io,
+        process::{Child, Command, ExitStatus},
+        thread::sleep,
+        time::Duration,
+    };
+
+    use super::Reins;
+
+    /// How often it is looked whether a program has ended, or is to.
+    const INTERVAL: Duration = Duration::from_millis(20);
+
+    /// There are no groups: whoever waits for the program kills it.
+    pub(super) type Id = ();
+
+    pub(super) struct Guard;
+
+    impl Guard {
+        pub(super) fn new(_: &mut Command) -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        pub(super) fn id(&self) -> Id {}
+
+        pub(super) fn reap(&mut self) {}
+    }
+
+    pub(super) fn kill((): Id) {}
+
+    pub(super) fn terminate((): Id) {}
+
+    pub(super) fn wait(child: &mut Child, reins: &Reins) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if reins.is_killed() {
+                child.kill()?;
+            }
+            sleep(INTERVAL);
+        }
+    }
+
+    pub(super) fn signal(_: ExitStatus) -> Option<i32> {
+        None
+    }
+}

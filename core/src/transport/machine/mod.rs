@@ -1,0 +1,106 @@
+//! The machine that a worker is on, for every runtime on threads: programs, files, memory.
+//!
+//! A program runs in a process group of its own ([`Group`](group::Group)), which ends as a whole: with the program, when
+//! nobody waits for it any more, and with the worker, however that ends. What it writes is read by threads that live as
+//! long as it does, so that nothing it does, or doesn't, holds up the worker.
+
+mod find;
+mod group;
+mod made;
+mod pipes;
+mod run;
+mod serve;
+
+use std::{ffi::OsString, fmt, future::Future, sync::Arc};
+
+use futures::{FutureExt as _, future::BoxFuture};
+
+use self::{
+    find::Surroundings,
+    group::{Reins, Rider},
+};
+use super::{Folder, Platform};
+use crate::{
+    drive::{Launched, Machine},
+    machine::{Memory, Process, ProgramFailure, Ran, ServerWanted},
+};
+
+/// What a thread is called.
+const THREAD: &str = "studio-worker";
+
+/// The machine that a worker is on. Cheap to clone.
+///
+/// On Unix `/bin/sh` watches over each program, so that it ends with the worker even when that is killed. Elsewhere a
+/// program is ended when it is to end, but what it has started itself is not.
+#[derive(Clone)]
+pub struct LocalMachine<P> {
+    platform: P,
+    folder: Folder,
+    surroundings: Arc<Surroundings>,
+}
+
+impl<P> fmt::Debug for LocalMachine<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalMachine").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform> LocalMachine<P> {
+    /// This machine. Scratch folders and results are in `folder`.
+    pub fn new(platform: P, folder: Folder) -> Self {
+        Self { platform, folder, surroundings: Arc::default() }
+    }
+
+    /// As if the worker had been started with these variables, and no others.
+    #[must_use]
+    pub fn with_environment(self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let environment = Some(variables.into_iter().collect());
+        Self { surroundings: Arc::new(Surroundings { environment }), ..self }
+    }
+
+    /// Carries out what needs a program, on a thread. It is ended when the future is dropped.
+    fn ridden<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce(&Surroundings, &Folder, &Reins) -> T + Send + 'static,
+    {
+        let Self { platform, folder, surroundings } = self.clone();
+        async move {
+            let reins = Reins::default();
+            let _rider = Rider::new(&reins);
+            platform.compute(move || work(&surroundings, &folder, &reins)).await
+        }
+    }
+}
+
+impl<P: Platform> Machine for LocalMachine<P> {
+    fn run(&self, process: Process) -> BoxFuture<'static, Result<Ran, ProgramFailure>> {
+        let name = process.program.program.clone();
+        let ridden =
+            self.ridden(|surroundings, folder, reins| run::to_end(process, surroundings, folder, reins));
+        // What was made is kept only where somebody still waits for it.
+        async move { ridden.await?.keep(&name) }.boxed()
+    }
+
+    fn launch(&self, server: ServerWanted) -> BoxFuture<'static, Result<Launched, ProgramFailure>> {
+        let Self { platform, folder, surroundings } = self.clone();
+        async move { platform.block(move || serve::launch(&server, &surroundings, &folder)).await }.boxed()
+    }
+
+    fn find(&self, programs: Vec<String>) -> BoxFuture<'static, Vec<Option<String>>> {
+        let Self { platform, surroundings, .. } = self.clone();
+        async move {
+            let find = move || {
+                let found =
+                    |program: &String| surroundings.find(program)?.into_os_string().into_string().ok();
+                programs.iter().map(found).collect()
+            };
+            platform.block(find).await
+        }
+        .boxed()
+    }
+
+    fn measure(&self) -> BoxFuture<'static, Memory> {
+        futures::future::ready(Memory::default()).boxed()
+    }
+}
