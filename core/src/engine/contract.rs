@@ -99,7 +99,17 @@ pub enum Models {
 /// Whether one of `services` covers a job (section 5). A job that names its engine never runs on another
 /// one: made-up pictures must never pass for real ones.
 pub fn serves(services: &[Service], kind: TaskKind, model: &str, engine: Option<&str>) -> bool {
-    services.iter().any(|service| {
+    covering(services, kind, model, engine).is_some()
+}
+
+/// The first of `services` that covers a job.
+pub(crate) fn covering<'a>(
+    services: &'a [Service],
+    kind: TaskKind,
+    model: &str,
+    engine: Option<&str>,
+) -> Option<&'a Service> {
+    services.iter().find(|service| {
         service.kind == kind
             && engine.is_none_or(|engine| engine == service.engine)
             && match &service.models {

@@ -98,6 +98,26 @@ impl Format {
         self.exts()[0]
     }
 
+    /// The format that goes by an extension.
+    pub fn by_ext(ext: &str) -> Option<Self> {
+        const ALL: [Format; 13] = [
+            Format::Png,
+            Format::Jpeg,
+            Format::Webp,
+            Format::Gif,
+            Format::Bmp,
+            Format::Wav,
+            Format::Mp3,
+            Format::Ogg,
+            Format::Flac,
+            Format::Aac,
+            Format::Mp4,
+            Format::Webm,
+            Format::Glb,
+        ];
+        ALL.into_iter().find(|format| format.exts().iter().any(|known| known.eq_ignore_ascii_case(ext)))
+    }
+
     /// The extension for files of this format: the one asked for where that is another name for it.
     pub fn ext_as_asked(self, asked: &str) -> &'static str {
         self.exts().iter().find(|ext| ext.eq_ignore_ascii_case(asked)).copied().unwrap_or(self.ext())
@@ -154,5 +174,13 @@ mod tests {
         assert_eq!(Format::Jpeg.ext_as_asked("JPEG"), "jpeg");
         assert_eq!(Format::Ogg.ext_as_asked("opus"), "opus");
         assert_eq!(Format::Png.ext_as_asked("webp"), "png");
+        for (ext, format) in [
+            ("PNG", Some(Format::Png)),
+            ("opus", Some(Format::Ogg)),
+            ("mov", Some(Format::Mp4)),
+            ("exr", None),
+        ] {
+            assert_eq!(Format::by_ext(ext), format, "{ext}");
+        }
     }
 }

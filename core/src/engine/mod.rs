@@ -6,13 +6,17 @@
 //! in a [`Runner`] beside it.
 
 mod closure;
+pub mod command;
+mod completion;
 mod contract;
 pub mod format;
+mod gather;
 pub mod gradio;
 pub mod input;
 mod multi;
 pub mod openai;
 mod picture;
+mod program;
 mod refusal;
 mod runner;
 mod server;
@@ -23,6 +27,7 @@ pub mod synthetic;
 mod transcript;
 
 pub use closure::{AsyncFnEngine, FnEngine};
+pub(crate) use contract::covering;
 pub use contract::{
     Effect, Engine, EngineError, Happened, Missing, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
     SpilledFile, Survey, advertise, serves,

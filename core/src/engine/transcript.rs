@@ -1,4 +1,4 @@
-//! Recorded exchanges: plays a recipe against what is expected of it and answered to it.
+//! Recorded exchanges: plays a recipe against what is expected of it and answered to it, by servers and by this machine.
 
 #![allow(
     clippy::unnecessary_wraps,
@@ -16,9 +16,13 @@ use core::time::Duration;
 
 use serde_json::Value;
 
-use super::contract::{Effect, Engine, EngineError, Happened, Output, Payload, Recipe};
+use super::contract::{Effect, Engine, EngineError, Happened, Output, Payload, Recipe, SpilledFile};
 use crate::{
     http::{HttpAnswer, HttpFailure, HttpRequest, Method},
+    machine::{
+        Argument, Ended, FileHad, FileWanted, Made, Part, Process, Program, ProgramFailure, Ran,
+        ServerWanted, Serving,
+    },
     wire::{Claim, Finite, Task},
 };
 
@@ -32,11 +36,30 @@ pub(super) const PNG_BASE64: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAA=";
 /// A file that is sound, as far as one looks.
 pub(super) const WAV: &[u8] = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0";
 
+/// What a recipe is expected to do next, and what happens to it.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A request, by its method and address.
+    Exchange(String, Answer),
+    /// A file, by where it is to be.
+    Have(&'static str, Result<(), EngineError>),
+    /// A program, by how it is called.
+    Run(&'static str, Result<Ran, ProgramFailure>),
+    /// A server.
+    Serve(Result<Serving, ProgramFailure>),
+    /// Programs that are looked for.
+    Find(Vec<Option<String>>),
+}
+
 /// What came of a recipe, and what it did until then.
 pub(super) struct Played<T> {
     pub(super) outcome: Result<T, EngineError>,
     pub(super) asked: Vec<HttpRequest>,
     pub(super) pauses: Vec<Duration>,
+    pub(super) had: Vec<FileWanted>,
+    pub(super) ran: Vec<Process>,
+    pub(super) served: Vec<ServerWanted>,
+    pub(super) sought: Vec<Vec<String>>,
 }
 
 impl<T> Played<T> {
@@ -65,42 +88,115 @@ impl<T: core::fmt::Debug> Played<T> {
 /// Plays `recipe`. Each of `steps` is a request's method and address, and the answer to it; all must come, in
 /// this order, and nothing else.
 #[track_caller]
-pub(super) fn play<T: core::fmt::Debug>(
-    mut recipe: Box<dyn Recipe<T>>,
-    steps: Vec<(&str, Answer)>,
-) -> Played<T> {
+pub(super) fn play<T: core::fmt::Debug>(recipe: Box<dyn Recipe<T>>, steps: Vec<(&str, Answer)>) -> Played<T> {
+    let steps = steps.into_iter().map(|(line, answer)| Step::Exchange(line.to_string(), answer));
+    play_steps(recipe, steps.collect())
+}
+
+/// The same with a machine: all of `steps` must come, in this order, and nothing else but pauses.
+#[track_caller]
+pub(super) fn play_steps<T: core::fmt::Debug>(mut recipe: Box<dyn Recipe<T>>, steps: Vec<Step>) -> Played<T> {
     let mut steps = steps.into_iter();
-    let (mut asked, mut pauses) = (Vec::new(), Vec::new());
+    let mut played = Played {
+        outcome: Err(EngineError::transient("it is not over")),
+        asked: Vec::new(),
+        pauses: Vec::new(),
+        had: Vec::new(),
+        ran: Vec::new(),
+        served: Vec::new(),
+        sought: Vec::new(),
+    };
     let mut happened = Happened::Started;
     loop {
-        happened = match recipe.next(happened) {
-            Effect::Exchange(request) => {
+        let effect = match recipe.next(happened) {
+            Effect::Pause(span) => {
+                played.pauses.push(span);
+                happened = Happened::Paused;
+                continue;
+            }
+            Effect::Done(outcome) => {
+                let left: Vec<_> = steps.collect();
+                assert!(left.is_empty(), "it is over ({outcome:?}) before {left:?}");
+                played.outcome = outcome;
+                return played;
+            }
+            effect => effect,
+        };
+        let step = steps.next().unwrap_or_else(|| panic!("nothing more than {effect:?}"));
+        happened = match (effect, step) {
+            (Effect::Exchange(request), Step::Exchange(wanted, answer)) => {
                 let method = if request.method == Method::Get { "GET" } else { "POST" };
-                let line = format!("{method} {}", request.url);
-                let (wanted, answer) = steps.next().unwrap_or_else(|| panic!("nothing more than {line}"));
-                assert_eq!(line, wanted);
+                assert_eq!(format!("{method} {}", request.url), wanted);
                 let answer = answer.map(|mut answer| {
                     answer.body.truncate(request.answer_limit);
                     answer
                 });
-                asked.push(request);
+                played.asked.push(request);
                 Happened::Exchanged(answer)
             }
-            Effect::Pause(span) => {
-                pauses.push(span);
-                Happened::Paused
+            (Effect::Have(file), Step::Have(path, had)) => {
+                assert_eq!(file.path, path);
+                played.had.push(file.clone());
+                Happened::Had(had.map(|()| FileHad { path: file.path, bytes: 1 }))
             }
-            Effect::Compute(_) | Effect::Await(_) => panic!("nothing is to be computed"),
-            other @ (Effect::Have(_) | Effect::Run(_) | Effect::Serve(_) | Effect::Find(_)) => {
-                panic!("nothing of this machine is to be used: {other:?}")
+            (Effect::Run(process), Step::Run(called, ran)) => {
+                assert_eq!(shown(&process.program), called);
+                played.ran.push(process);
+                Happened::Ran(ran)
             }
-            Effect::Done(outcome) => {
-                let left: Vec<_> = steps.map(|(wanted, _)| wanted.to_string()).collect();
-                assert!(left.is_empty(), "it is over before {left:?}");
-                return Played { outcome, asked, pauses };
+            (Effect::Serve(server), Step::Serve(serving)) => {
+                played.served.push(server);
+                Happened::Serving(serving)
             }
+            (Effect::Find(programs), Step::Find(found)) => {
+                played.sought.push(programs);
+                Happened::Found(found)
+            }
+            (effect, step) => panic!("{effect:?}, where {step:?} was expected"),
         };
     }
+}
+
+/// How a program is called, in one line: `(name)` is a file in the scratch folder.
+pub(super) fn shown(program: &Program) -> String {
+    let shown = |argument: &Argument| {
+        let parts = argument.0.iter().map(|part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Scratch(name) => format!("({name})"),
+            Part::Port => "(port)".into(),
+            Part::Key => "(key)".into(),
+        });
+        let text: String = parts.collect();
+        if text.is_empty() || text.contains(' ') { format!("'{text}'") } else { text }
+    };
+    let variables = program.environment.iter().map(|(name, value)| format!("{name}={}", shown(value)));
+    let called = core::iter::once(program.program.clone()).chain(program.arguments.iter().map(shown));
+    variables.chain(called).collect::<Vec<_>>().join(" ")
+}
+
+/// A program that ended well and made this.
+pub(super) fn made(bytes: &[u8]) -> Result<Ran, ProgramFailure> {
+    Ok(Ran { ended: Ended { code: Some(0), ..Ended::default() }, made: Some(Made::Memory(bytes.to_vec())) })
+}
+
+/// A program that ended well and made a file, which begins like this.
+pub(super) fn made_file(head: &[u8]) -> Result<Ran, ProgramFailure> {
+    let file = SpilledFile { path: "/tmp/made".into(), bytes: head.len() as u64 };
+    Ok(Ran {
+        ended: Ended { code: Some(0), ..Ended::default() },
+        made: Some(Made::File { file, head: head.to_vec() }),
+    })
+}
+
+/// A program that ended with this code and these words, and made nothing.
+pub(super) fn ended(code: i32, stderr: &str) -> Result<Ran, ProgramFailure> {
+    Ok(Ran { ended: Ended { code: Some(code), signal: None, stderr: stderr.into() }, made: None })
+}
+
+/// A result that is the file that a program made.
+pub(super) fn file(ext: &str, head: &[u8]) -> Result<Output, EngineError> {
+    let file = SpilledFile { path: "/tmp/made".into(), bytes: head.len() as u64 };
+    Ok(Output::Bytes { ext: ext.into(), payload: Payload::File(file) })
 }
 
 /// Plays the job of `task`, on the model `m-1`.

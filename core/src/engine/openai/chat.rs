@@ -6,9 +6,10 @@ use core::time::Duration;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::{completion::completion, interrupted};
+use super::interrupted;
 use crate::{
     engine::{
+        completion::completion,
         contract::{Effect, EngineError, Happened, Output, Recipe},
         format::Format,
         input::{Fetch, InputPolicy, Source},

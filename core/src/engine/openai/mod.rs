@@ -10,7 +10,6 @@
 //! What it serves comes from `/v1/models`, by its survey.
 
 mod chat;
-mod completion;
 mod form;
 mod models;
 mod picture;

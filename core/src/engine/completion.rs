@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned, string::String};
 
 use serde_json::{Map, Value};
 
-use crate::engine::server::shallow;
+use super::server::shallow;
 
 /// The end of what a model thinks before it answers.
 const THOUGHT: &str = "</think>";
