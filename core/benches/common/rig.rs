@@ -56,6 +56,7 @@ pub(crate) fn settings() -> Settings {
             .into_iter()
             .map(|(kind, engine)| Service { kind, engine: engine.into(), models: Models::Sourced })
             .collect(),
+        measured_engines: Vec::new(),
         reconnect_attempts: None,
     }
 }

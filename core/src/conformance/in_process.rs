@@ -170,6 +170,7 @@ pub fn options(base: &str, identity: Identity) -> Options {
             ..Capabilities::default()
         },
         services: Vec::new(),
+        measured_engines: Vec::new(),
         reconnect_attempts: None,
     };
     Options::new(settings, "studio-worker/test")

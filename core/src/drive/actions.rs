@@ -64,6 +64,20 @@ impl<R: Runtime> Driver<R> {
                     self.run_ended(run, outcome);
                 }
             }
+            Action::Measure { measure, claim } => {
+                // Only the newest counts.
+                self.tasks.retain(|(task, _)| !matches!(task, Task::Measure(_)));
+                let measured = match claim {
+                    Some(claim) => self.runs.measure(&claim),
+                    None => self.runtime.machine().measure().map(|memory| (memory, false)).boxed(),
+                };
+                self.spawn(
+                    Task::Measure(measure),
+                    measured
+                        .map(move |(memory, resident)| Outcome::Measured(measure, memory, resident))
+                        .boxed(),
+                );
+            }
             Action::Discard(file) => {
                 let gone = self.runtime.discard(file);
                 self.spawn(Task::Tidy, gone.map(|()| Outcome::Tidied).boxed());
@@ -128,6 +142,8 @@ impl<R: Runtime> Driver<R> {
 
     /// A run is over: what it leaves behind is cleared away, soon or when nothing comes of it.
     fn run_ended(&mut self, run: RunId, outcome: Result<Output, EngineError>) {
+        // What is told too late is of no other run.
+        self.transfers.take();
         for file in self.runs.leftovers(&outcome) {
             self.carry_out(Action::Discard(file));
         }

@@ -24,11 +24,12 @@ use super::{
 };
 use crate::{
     engine::{Output, Payload},
+    machine::Memory,
     time::{Mono, Now},
     wire::LogLevel,
     worker::{
         Action, Change, Command, ConnId, ConnectFailure, Exit, HttpAnswer, HttpFailure, Input, LogLine,
-        RequestId, RunId, Step, StoreId, Worker,
+        MeasureId, RequestId, RunId, Step, StoreId, Worker,
     },
 };
 
@@ -53,7 +54,7 @@ pub(super) struct Driver<R: Runtime> {
     pub(super) observers: WorkerObservers,
     pub(super) runs: Runs<R>,
     /// How far the download of the run is.
-    transfers: Arc<Transfers>,
+    pub(super) transfers: Arc<Transfers>,
     pub(super) heartbeat: HeartbeatText,
     pub(super) link: Option<Link<R::Socket>>,
     /// What is under way: a handful at most, so each turn polls them all.
@@ -79,6 +80,7 @@ pub(super) enum Task {
     Connect(ConnId),
     Exchange(RequestId),
     Run(RunId),
+    Measure(MeasureId),
     Save,
     /// A server is kept for the next job, until this is over.
     Idle,
@@ -91,6 +93,7 @@ pub(super) enum Outcome<R: Runtime> {
     Connected(ConnId, Result<R::Socket, ConnectFailure>),
     Answered(RequestId, Result<HttpAnswer, HttpFailure>),
     Progressed(RunId, Progressed),
+    Measured(MeasureId, Memory, bool),
     Saved(StoreId, Result<(), String>),
     Idled,
     Tidied,
@@ -288,6 +291,7 @@ impl<R: Runtime> Driver<R> {
         let mut happened = self.look_at_link(cx);
         happened |= self.look_at_tasks(cx);
         happened |= self.look_at_mailbox();
+        self.look_at_transfers();
         let progress_due = self.look_at_uploads();
         happened |= !self.inputs.is_empty();
         // A turn in which something happened is followed by another one, which looks at the clock.
@@ -345,6 +349,9 @@ impl<R: Runtime> Driver<R> {
                     self.follow(run, next);
                 }
             }
+            Outcome::Measured(measure, memory, resident) => {
+                self.inputs.push_back(Input::Measured { measure, memory, resident });
+            }
             Outcome::Saved(store, outcome) => {
                 self.inputs.push_back(Input::Stored { store, outcome });
                 self.save_next();
@@ -372,6 +379,17 @@ impl<R: Runtime> Driver<R> {
             happened = true;
         }
         happened
+    }
+
+    /// Reports how far the download is that a run waits for. It is told as often as is wanted.
+    fn look_at_transfers(&mut self) {
+        let run = self.tasks.iter().find_map(|(task, _)| match task {
+            Task::Run(run) => Some(*run),
+            _ => None,
+        });
+        if let Some((run, transfer)) = run.zip(self.transfers.take()) {
+            self.inputs.push_back(Input::RunProgress { run, transfer });
+        }
     }
 
     /// Reports the progress that is due; when the next report is.

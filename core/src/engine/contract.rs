@@ -96,27 +96,22 @@ pub enum Models {
     Sourced,
 }
 
-/// Whether one of `services` covers a job (section 5). A job that names its engine never runs on another
-/// one: made-up pictures must never pass for real ones.
-pub fn serves(services: &[Service], kind: TaskKind, model: &str, engine: Option<&str>) -> bool {
-    covering(services, kind, model, engine).is_some()
-}
-
-/// The first of `services` that covers a job.
-pub(crate) fn covering<'a>(
-    services: &'a [Service],
-    kind: TaskKind,
-    model: &str,
-    engine: Option<&str>,
-) -> Option<&'a Service> {
-    services.iter().find(|service| {
-        service.kind == kind
-            && engine.is_none_or(|engine| engine == service.engine)
-            && match &service.models {
+impl Service {
+    /// Whether it covers a job (section 5). One that names its engine never runs on another one: made-up pictures must
+    /// never pass for real ones.
+    pub fn covers(&self, kind: TaskKind, model: &str, engine: Option<&str>) -> bool {
+        self.kind == kind
+            && engine.is_none_or(|engine| engine == self.engine)
+            && match &self.models {
                 Models::Listed(models) => models.iter().any(|listed| listed == model),
                 Models::Sourced => engine.is_some(),
             }
-    })
+    }
+}
+
+/// Whether one of `services` covers a job: see [`Service::covers`].
+pub fn serves(services: &[Service], kind: TaskKind, model: &str, engine: Option<&str>) -> bool {
+    services.iter().any(|service| service.covers(kind, model, engine))
 }
 
 /// Says in `capabilities` what `services` cover (section 4): kinds, models, and the engines where the worker is of a

@@ -24,7 +24,7 @@ use crate::{
     wire::{ApiBase, Capabilities, Finite, JobId, Secret, TaskKind},
     worker::{Change, Command, ConnId, Exit, Identity, Key, Options, RequestId, Settings, StoreId, Worker},
 };
-pub(crate) use faults::{Mood, Way};
+pub(crate) use faults::{Meter, Mood, Way};
 use trip::Trip;
 pub(crate) use weather::Weather;
 
@@ -65,6 +65,9 @@ pub(crate) struct Link {
     pub(crate) disk_is_full: bool,
     /// How the engine is.
     pub(crate) mood: Mood,
+    /// Whether the memory is measured before a job is accepted, and what with.
+    measured: bool,
+    pub(crate) meter: Meter,
     /// What the studio has stored and isn't over.
     stored: BTreeMap<(&'static str, String), Record>,
     /// Each run of the engine, by its job.
@@ -75,9 +78,18 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(options: studio::Options, weather: Weather) -> Self {
+        Self::with(options, weather, false)
+    }
+
+    /// The same with a worker that measures the memory before it accepts a job.
+    pub(crate) fn measured(options: studio::Options, weather: Weather) -> Self {
+        Self::with(options, weather, true)
+    }
+
+    fn with(options: studio::Options, weather: Weather, measured: bool) -> Self {
         let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1_764_054_000_000) };
         let mut link = Self {
-            worker: start(&BTreeMap::new(), 1, now),
+            worker: start(&BTreeMap::new(), 1, now, measured),
             studio: Studio::new(options.clone(), [2; 32], now),
             oracle: Oracle::new(),
             secrecy: Secrecy::default(),
@@ -100,6 +112,8 @@ impl Link {
             stores: BTreeMap::new(),
             disk_is_full: false,
             mood: Mood::Well,
+            measured,
+            meter: Meter::Room,
             stored: BTreeMap::new(),
             runs: Vec::new(),
             over: BTreeMap::new(),
@@ -197,7 +211,7 @@ fn check_end(job: &JobRecord, max_attempts: u32) {
 }
 
 /// A worker's program that starts with what is on the disk.
-fn start(disk: &BTreeMap<Key, String>, life: u8, now: Now) -> Worker {
+fn start(disk: &BTreeMap<Key, String>, life: u8, now: Now, measured: bool) -> Worker {
     let value = |key| disk.get(&key).cloned();
     let listed = |kind| Service {
         kind,
@@ -223,6 +237,7 @@ fn start(disk: &BTreeMap<Key, String>, life: u8, now: Now) -> Worker {
             ..Capabilities::default()
         },
         services: TaskKind::ALL.into_iter().map(listed).collect(),
+        measured_engines: measured.then(|| "synthetic".into()).into_iter().collect(),
         reconnect_attempts: None,
     };
     Worker::new(Options::new(settings, "studio-worker/test"), [life; 32], now)

@@ -7,6 +7,7 @@
 #![allow(clippy::panic, reason = "a broken promise is what is looked for in here")]
 
 mod addresses;
+mod admission;
 mod claims;
 mod engines;
 mod feed;

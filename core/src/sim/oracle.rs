@@ -8,10 +8,11 @@ use alloc::{
     vec::Vec,
 };
 
+use super::admission::{self, Asked};
 use crate::{
     engine::{Output, Payload},
     time::{Mono, Now},
-    wire::{JobId, StudioFrame, WorkerFrame},
+    wire::{Claim, JobId, StudioFrame, WorkerFrame},
     worker::{Action, ConnId, Input, RecentJob, RequestId, RunId, Step, StoreId, Worker, states::JobState},
 };
 
@@ -43,6 +44,8 @@ pub struct Oracle {
     claimed: Option<Claimed>,
     /// Offers of that connection that are not answered yet.
     open_offers: BTreeMap<JobId, u32>,
+    /// The measurement that an offer waits for, or waited for last.
+    asked: Option<Asked>,
     /// The run that the engine has, and the job that waits for it.
     running: Option<(RunId, Option<JobId>)>,
     /// Jobs that are not over and whose result was made.
@@ -104,12 +107,12 @@ impl Oracle {
         for _ in 0..MAX_ACTIONS {
             match worker.next() {
                 Step::Do(action) => {
-                    self.check(&action)?;
+                    self.check(&action, worker, now.mono)?;
                     carry_out(action);
                 }
                 Step::Wait { until, .. } => {
                     promise(until > now.mono, || "a wait that is not for later than now".into())?;
-                    self.check_rest(worker)?;
+                    self.check_rest(worker, now.mono, until)?;
                     return Ok(until);
                 }
             }
@@ -180,6 +183,11 @@ impl Oracle {
                     }
                 }
             }
+            Input::Measured { measure, memory, resident } => {
+                if let Some(asked) = self.asked.as_mut().filter(|asked| asked.measure == *measure) {
+                    asked.answer.get_or_insert((*memory, *resident));
+                }
+            }
             Input::Answered { request, outcome } => {
                 self.answered(*request, outcome.as_ref().ok().map(|answer| answer.status));
             }
@@ -201,8 +209,14 @@ impl Oracle {
         if self.conn() == Some(conn) {
             self.session = None;
             self.claimed = None;
-            self.open_offers.clear();
+            self.forget_offers();
         }
+    }
+
+    /// The session is over, or about to be, and its offers with it.
+    fn forget_offers(&mut self) {
+        self.open_offers.clear();
+        self.asked = None;
     }
 
     fn answered(&mut self, request: RequestId, status: Option<u16>) {
@@ -233,8 +247,18 @@ impl Oracle {
         Ok(())
     }
 
-    /// What must hold whenever the worker waits.
-    pub(super) fn check_rest(&self, worker: &Worker) -> Kept {
+    /// What must hold whenever the worker waits, which it does until `until`.
+    pub(super) fn check_rest(&mut self, worker: &Worker, now: Mono, until: Mono) -> Kept {
+        let waiting: BTreeSet<_> = worker.waiting_offers().collect();
+        promise(waiting == self.open_offers.keys().collect(), || {
+            format!("offers of {waiting:?} wait, and {:?} are not answered", self.open_offers)
+        })?;
+        // An offer that was made twice and waits is answered once.
+        self.open_offers.values_mut().for_each(|count| *count = 1);
+        let admitted = self.asked.as_ref().filter(|asked| self.open_offers.contains_key(&asked.job_id));
+        promise(admitted.is_none_or(|asked| asked.is_bounded(now, until)), || {
+            "an offer waits for the memory without a bound".into()
+        })?;
         promise(worker.counters().impossible == 0, || "an event without a transition".into())?;
         let jobs: BTreeSet<_> = worker.jobs().map(|(job, _)| job).collect();
         promise(jobs == self.accepted.iter().collect(), || {
@@ -249,8 +273,8 @@ impl Oracle {
         })
     }
 
-    /// Whether the next action keeps every promise.
-    pub(super) fn check(&mut self, action: &Action) -> Kept {
+    /// Whether the next action of `worker` keeps every promise.
+    pub(super) fn check(&mut self, action: &Action, worker: &Worker, now: Mono) -> Kept {
         promise(!self.exited, || format!("an action after Exit: {action:?}"))?;
         match action {
             Action::Connect { conn, .. } => {
@@ -268,6 +292,7 @@ impl Oracle {
             Action::Close { conn, .. } => {
                 promise(self.conn() == Some(*conn), || "a close of a connection that is gone".into())?;
                 self.advance(*conn, Phase::Closing);
+                self.forget_offers();
             }
             Action::Drop { conn } => {
                 promise(self.conn() == Some(*conn), || "a drop of a connection that is gone".into())?;
@@ -291,6 +316,18 @@ impl Oracle {
                 promise(self.running.is_none(), || "two runs at once".into())?;
                 promise(!self.made.contains(&job), || format!("{job} runs again, and its result is had"))?;
                 self.running = Some((*run, Some(job)));
+                self.check_admitted(claim, worker, now)?;
+            }
+            Action::Measure { measure, claim } => {
+                self.fresh(measure.0)?;
+                if let Some(claim) = claim {
+                    let job_id = claim.job_id.clone();
+                    promise(self.open_offers.contains_key(&job_id), || {
+                        format!("the memory is measured for {job_id}, which is not offered")
+                    })?;
+                    promise(self.running.is_none(), || "a job is admitted while another runs".into())?;
+                    self.asked = Some(Asked { measure: *measure, job_id, at: now, answer: None });
+                }
             }
             Action::CancelRun { run } => {
                 let running = self.running.as_mut().filter(|(running, _)| running == run);
@@ -320,6 +357,25 @@ impl Oracle {
             Action::Observe(_) | Action::Log(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether a job that runs was measured, where it had to be, and fits.
+    fn check_admitted(&mut self, claim: &Claim, worker: &Worker, now: Mono) -> Kept {
+        let asked = self.asked.take_if(|asked| asked.job_id == claim.job_id);
+        if !worker.measures(claim) {
+            return Ok(());
+        }
+        let Some(asked) = asked else {
+            return Err(Broken(format!("{} runs, and the memory was not measured", claim.job_id)));
+        };
+        match asked.answer {
+            Some((memory, resident)) => promise(resident || admission::fits(claim, memory), || {
+                format!("{} runs and does not fit into {memory:?}", claim.job_id)
+            }),
+            None => promise(now >= asked.deadline(), || {
+                format!("{} runs before the memory was measured", claim.job_id)
+            }),
+        }
     }
 
     fn check_frame(&mut self, conn: ConnId, frame: &WorkerFrame) -> Kept {
@@ -376,15 +432,17 @@ impl Oracle {
     pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
         let conn = self.session.iter().map(|(conn, _)| conn.0);
         let run = self.running.iter().map(|(run, _)| run.0);
-        conn.chain(run).chain(self.requests.keys().map(|request| request.0))
+        let asked = self.asked.iter().map(|asked| asked.measure.0);
+        conn.chain(run).chain(asked).chain(self.requests.keys().map(|request| request.0))
     }
 
     /// What decides the future, with ids by the name that `rank` gives them.
-    pub(super) fn digest(&self, rank: &impl Fn(u64) -> u64) -> String {
+    pub(super) fn digest(&self, rank: &impl Fn(u64) -> u64, now: Mono) -> String {
         let Self {
             session,
             claimed,
             open_offers,
+            asked,
             running,
             made,
             requests,
@@ -397,9 +455,12 @@ impl Oracle {
         let claimed =
             claimed.as_ref().map(|claimed| (&claimed.job, rank(claimed.since + 1), claimed.superseded));
         let running = running.as_ref().map(|(run, job)| (rank(run.0), job));
+        let asked = asked
+            .as_ref()
+            .map(|asked| (rank(asked.measure.0), &asked.job_id, now.since(asked.at), &asked.answer));
         let requests: Vec<_> = requests.iter().map(|(request, url)| (rank(request.0), url)).collect();
         format!(
-            "{session:?}{claimed:?}{open_offers:?}{running:?}{made:?}{requests:?}{accepted:?}{files:?}{exited}"
+            "{session:?}{claimed:?}{open_offers:?}{asked:?}{running:?}{made:?}{requests:?}{accepted:?}{files:?}{exited}"
         )
     }
 }

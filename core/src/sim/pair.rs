@@ -6,13 +6,13 @@ use core::time::Duration;
 use serde_json::json;
 
 use super::{
-    link::{Link, Mood, Way, Weather},
+    link::{Link, Meter, Mood, Way, Weather},
     told::Told,
 };
 use crate::{
     studio::{Input, JobState, NewJob, Options},
     time::Wall,
-    wire::{JobId, Task},
+    wire::{CliDefaults, JobId, ModelFile, ModelSource, Task},
     worker::{Command, Exit, states::SessionState},
 };
 
@@ -23,7 +23,8 @@ const MAX_JOBS: usize = 12;
 
 /// Plays `data` as what arrives next and what goes wrong: sessions that drop or fall silent, exchanges that break, gateways
 /// that answer in somebody's place, engines that fail, full disks, both programs killed and started again, jobs that are
-/// cancelled, owners and operators who change their minds, clocks that jump. Then all of that ceases.
+/// cancelled, owners and operators who change their minds, memory that others take, clocks that jump. Then all of that
+/// ceases.
 ///
 /// After each step the worker keeps the oracle's promises (among them that nothing is computed twice while its result is
 /// had) and no secret is seen, and the studio finds no violation. Each job ends once, with the result and the prompt that are
@@ -54,7 +55,8 @@ struct Game {
 impl Game {
     fn new(how: u8) -> Self {
         let options = Options { auto_approve: true, ..Options::default() };
-        let mut game = Self { link: Link::new(options, Weather::Fair), jobs: Vec::new(), fair: true };
+        let make = if how & 16 == 0 { Link::new } else { Link::measured };
+        let mut game = Self { link: make(options, Weather::Fair), jobs: Vec::new(), fair: true };
         // Often the beginning is not what is of interest.
         if how >= 64 {
             game.link.run_until("the session", |link| link.worker.state() == SessionState::Serving);
@@ -79,7 +81,16 @@ impl Game {
             let Ok(task) = Task::from_json(&tasks[kind % tasks.len()]) else {
                 unreachable!("constant tasks")
             };
-            self.jobs.push(self.link.queue(NewJob::new("synthetic", task)));
+            let offload = CliDefaults { offload_to_cpu: Some(true), ..CliDefaults::default() };
+            let file = ModelFile { approx_bytes: Some(8 << 30), ..ModelFile::default() };
+            let source =
+                ModelSource { engine: "synthetic".into(), files: [file].into(), cli_defaults: offload };
+            let job = NewJob {
+                vram_gb_estimate: 4.into(),
+                model_source: (kind % 4 == 2).then_some(source),
+                ..NewJob::new("synthetic", task)
+            };
+            self.jobs.push(self.link.queue(job));
         }
     }
 
@@ -127,7 +138,15 @@ impl Game {
                 let wait = told.byte();
                 link.gateway_answers(status, (wait > 128).then(|| wait.to_string()));
             }
-            40 => link.mood = told.one_of(&[Mood::Well, Mood::Transient, Mood::Permanent]),
+            40 => match told.below(6) {
+                0 | 1 => link.mood = Mood::Well,
+                2 => link.mood = Mood::Transient,
+                3 => link.mood = Mood::Permanent,
+                _ => {
+                    use Meter::{Blind, GpuTaken, HostTaken, Resident, Room, Silent};
+                    link.meter = told.one_of(&[Room, GpuTaken, HostTaken, Resident, Blind, Silent]);
+                }
+            },
             41 => link.disk_is_full = !link.disk_is_full,
             42 => link.restart_worker(told.below(2) == 0),
             43 => link.restart_studio(),
@@ -147,6 +166,7 @@ impl Game {
     fn end(mut self) {
         let Self { link, jobs, fair } = &mut self;
         link.mood = Mood::Well;
+        link.meter = Meter::Room;
         link.disk_is_full = false;
         link.command(Command::SetThreshold(12.0));
         link.command(Command::Resume);

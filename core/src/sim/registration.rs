@@ -397,6 +397,7 @@ fn start(disk: &Disk, base: &ApiBase, fresh: u8, now: Now) -> (Worker, Secrecy) 
         label: Some("box".into()),
         capabilities: crate::wire::Capabilities::default(),
         services: Vec::new(),
+        measured_engines: Vec::new(),
         reconnect_attempts: None,
     };
     (Worker::new(Options::new(settings, "studio-worker/fuzz"), [fresh; 32], now), secrecy)

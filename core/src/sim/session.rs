@@ -6,11 +6,12 @@ use core::time::Duration;
 use super::oracle::Oracle;
 use crate::{
     engine::{EngineError, Models, Output, Payload, Service, SpilledFile},
+    machine::{Memory, Transfer},
     time::{Mono, Now, Wall},
     wire::{ApiBase, Capabilities, CloseCode, Finite, LogLevel, TaskKind},
     worker::{
-        Action, Command, ConnId, ConnectFailure, HttpAnswer, HttpFailure, Identity, Input, LogLine, Options,
-        RequestId, RunId, SessionEnd, Settings, StoreId, Worker,
+        Action, Command, ConnId, ConnectFailure, HttpAnswer, HttpFailure, Identity, Input, LogLine,
+        MeasureId, Options, RequestId, RunId, SessionEnd, Settings, StoreId, Worker,
     },
 };
 
@@ -23,8 +24,8 @@ const MAX_STEPS: usize = 2_000;
 /// When a promise is broken: that is the finding.
 pub fn session(data: &[u8]) {
     let mut bytes = data.iter().copied();
-    let registered = bytes.next().unwrap_or(0) % 4 != 0;
-    let mut game = Game::new(registered);
+    let how = bytes.next().unwrap_or(0);
+    let mut game = Game::new(how % 4 != 0, how & 4 != 0);
     for _ in 0..MAX_STEPS {
         let Some(op) = bytes.next() else { break };
         let how = if op < 128 { bytes.next().unwrap_or(0) } else { 0 };
@@ -40,13 +41,15 @@ struct Game {
     oracle: Oracle,
     now: Now,
     until: Mono,
+    measured: bool,
     dispatched: Option<RunId>,
+    measure: Option<MeasureId>,
     stores: Vec<StoreId>,
     files: u64,
     sent: u64,
 }
 
-fn settings(registered: bool) -> Option<Settings> {
+fn settings(registered: bool, measured: bool) -> Option<Settings> {
     let listed =
         |kind| Service { kind, engine: "synthetic".into(), models: Models::Listed(vec!["synthetic".into()]) };
     let identity = if registered {
@@ -64,21 +67,24 @@ fn settings(registered: bool) -> Option<Settings> {
             ..Capabilities::default()
         },
         services: TaskKind::ALL.into_iter().map(listed).collect(),
+        measured_engines: measured.then(|| "synthetic".into()).into_iter().collect(),
         reconnect_attempts: None,
     })
 }
 
 impl Game {
-    fn new(registered: bool) -> Self {
+    fn new(registered: bool, measured: bool) -> Self {
         let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1_764_054_000_000) };
-        let Some(settings) = settings(registered) else { unreachable!("a constant address") };
+        let Some(settings) = settings(registered, measured) else { unreachable!("a constant address") };
         let worker = Worker::new(Options::new(settings, "studio-worker/fuzz"), [3; 32], now);
         let mut game = Self {
             worker,
             oracle: Oracle::new(),
             now,
             until: now.mono,
+            measured,
             dispatched: None,
+            measure: None,
             stores: Vec::new(),
             files: 0,
             sent: 0,
@@ -88,9 +94,10 @@ impl Game {
     }
 
     fn drain(&mut self) {
-        let Self { worker, oracle, now, dispatched, stores, sent, .. } = self;
+        let Self { worker, oracle, now, dispatched, measure, stores, sent, .. } = self;
         self.until = oracle.drain(worker, *now, |action| match action {
             Action::DispatchJob { run, .. } => *dispatched = Some(run),
+            Action::Measure { measure: asked, .. } => *measure = Some(asked),
             Action::Store { store, .. } => stores.push(store),
             Action::Connect { .. } => *sent = 0,
             Action::Send { .. } | Action::SendHeartbeat { .. } => *sent += 1,
@@ -178,6 +185,13 @@ impl Game {
             }
             13..=15 => self.end_run(how),
             16 | 17 => self.answer(how, more),
+            18 if how >= 192 => {
+                let run = self.dispatched.unwrap_or(RunId(0));
+                let (done, name) = (u64::from(how) << 20, format!("f-{}", how % 3));
+                let total = (how % 5 > 0).then_some(250 << 20);
+                self.input(Input::RunProgress { run, transfer: Transfer { name, done, total } });
+            }
+            18 if how >= 128 => self.measured(how),
             18 => {
                 let request = self.nth_request(how);
                 self.input(Input::UploadProgress { request, sent: u64::from(how) * 1000 });
@@ -207,7 +221,8 @@ impl Game {
             25 => self.command(Command::SetThreshold(f64::from(how) / 8.0 - 1.0)),
             26 if how > 200 => self.command(if how > 250 { Command::Stop } else { Command::Drain }),
             27 if how > 200 => {
-                if let Some(settings) = settings(how.is_multiple_of(2)) {
+                let measured = self.measured && !how.is_multiple_of(5);
+                if let Some(settings) = settings(how.is_multiple_of(2), measured) {
                     self.command(Command::Reconfigure(settings.into()));
                 }
             }
@@ -235,10 +250,27 @@ impl Game {
             6 => r#"{"kind":"image","width":0}"#,
             _ => r#"{"kind":"hologram"}"#,
         };
-        let gb = if how > 240 { 99 } else { 1 };
+        let gb = if how > 240 { 99 } else { 1 + how / 64 };
+        let source = if (192..=240).contains(&how) {
+            r#","modelSource":{"engine":"synthetic","files":[{"approxBytes":8589934592}],"cliDefaults":{"offloadToCpu":true}}"#
+        } else {
+            ""
+        };
         self.text(format!(
-            r#"{{"type":"offer","claim":{{"jobId":"{job}","model":"synthetic","vramGbEstimate":{gb},"task":{task}}}}}"#
+            r#"{{"type":"offer","claim":{{"jobId":"{job}","model":"synthetic","vramGbEstimate":{gb},"task":{task}{source}}}}}"#
         ));
+    }
+
+    fn measured(&mut self, how: u8) {
+        let gib = |n: u8| Some(u64::from(n) << 30);
+        let memory = match how % 4 {
+            0 => Memory { gpu_total: gib(24), gpu_free: gib(how % 8), host_available: gib(16) },
+            1 => Memory { gpu_total: gib(24), gpu_free: gib(24), host_available: gib(how % 32) },
+            2 => Memory { gpu_total: gib(24), gpu_free: gib(24), host_available: gib(64) },
+            _ => Memory::default(),
+        };
+        let measure = self.measure.take().unwrap_or(MeasureId(u64::from(how)));
+        self.input(Input::Measured { measure, memory, resident: how % 16 == 4 });
     }
 
     fn end_run(&mut self, how: u8) {

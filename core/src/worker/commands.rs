@@ -1,6 +1,6 @@
 //! What the owner wants: pause, threshold, a changed configuration, and the end (sections 6 and 7).
 
-use alloc::{boxed::Box, format, sync::Arc};
+use alloc::{boxed::Box, format, string::String, sync::Arc};
 
 use super::{
     Worker,
@@ -44,8 +44,16 @@ impl Worker {
     pub(super) fn set_threshold(&mut self, threshold: Finite) {
         if self.threshold != threshold {
             self.threshold = threshold;
-            self.act(Action::Observe(Observation::Threshold(threshold)));
-            self.log(LogLevel::Info, "session", format_args!("jobs up to {threshold} GB are taken"), None);
+            let advertised = self.advertised_threshold();
+            self.act(Action::Observe(Observation::Threshold(advertised)));
+            let for_now =
+                if advertised < threshold { format!(", {advertised} GB for now") } else { String::new() };
+            self.log(
+                LogLevel::Info,
+                "session",
+                format_args!("jobs up to {threshold} GB are taken{for_now}"),
+                None,
+            );
             self.wants_changed();
         }
     }
@@ -68,6 +76,7 @@ impl Worker {
         if changed {
             self.set_threshold(threshold);
         }
+        self.measured_engines_changed();
         self.wants_changed();
     }
 
@@ -95,6 +104,7 @@ impl Worker {
         if api_base != self.options.settings.api_base {
             // Jobs of one studio are no business of another.
             self.forget_all("the worker went to another studio before it was offered again");
+            self.admission.forget_jobs();
         }
         self.options.settings.api_base = api_base;
         self.adopt_identity(identity);
@@ -111,6 +121,7 @@ impl Worker {
         self.say_changes();
         if self.declines() {
             self.decline_parked();
+            self.decline_pending();
         }
     }
 
@@ -138,7 +149,10 @@ impl Worker {
         let settings = &self.options.settings;
         let mut capabilities = settings.capabilities.clone();
         capabilities.auto_enabled = !self.declines() || self.recovers();
-        capabilities.vram_threshold_gb = self.threshold;
+        capabilities.vram_threshold_gb = self.advertised_threshold();
+        if capabilities.vram_total_gb == Finite::ZERO {
+            capabilities.vram_total_gb = self.admission.vram_total().unwrap_or_default();
+        }
         advertise(&settings.services, &mut capabilities);
         let changed = capabilities != *self.capabilities;
         if changed {

@@ -99,6 +99,7 @@ impl Worker {
     /// The session is gone, and with it the claim.
     pub(super) fn lose_claim(&mut self, verdict: &Verdict) {
         self.session.parked = None;
+        self.forget_pending();
         let Some(key) = self.jobs.claimed().map(|job| job.key) else { return };
         let Some(job) = self.jobs.get_mut(key) else { return };
         match verdict {
@@ -260,6 +261,7 @@ impl Worker {
     /// Lets go of what is in hand, since the worker ends now.
     pub(super) fn release_for_stop(&mut self, why: &str) {
         self.decline_parked();
+        self.decline_pending();
         let Some(job) = self.jobs.claimed().filter(|job| job.sent.is_none()) else { return };
         let (key, state) = (job.key, job.state);
         let upload = self.stop_upload(key);

@@ -3,6 +3,7 @@
 use super::{
     Counters, Identity, Worker,
     jobs::{JobKey, Product},
+    timers::DOWNLOAD_STALL_BOUND,
 };
 #[cfg(any(feature = "sim", test))]
 use super::{
@@ -10,12 +11,10 @@ use super::{
     states::JobState,
     timers::{HELD_BOUND, Timer},
 };
-#[cfg(any(feature = "sim", test))]
-use crate::time::Mono;
 use crate::{
     digested::Digested,
     engine::{Output, Payload},
-    time::{Now, Wall},
+    time::{Mono, Now, Wall},
 };
 use alloc::{collections::BTreeSet, vec::Vec};
 
@@ -35,6 +34,7 @@ impl Worker {
         same.timers = self.timers.relative_to(self.now.mono);
         same.now = Now::default();
         same.session.forget_times(self.now.mono);
+        same.forget_progress_shown();
         same.known_odd_frames.clear();
         same.log_book.forget();
         digest.debug(&self.log_book.weight());
@@ -42,6 +42,12 @@ impl Worker {
         same.registration.storage.forget_times(self.now.mono);
         for job in &mut same.jobs.all {
             job.subject.accepted_at = Wall::default();
+            job.progress = None;
+            job.upload.iter_mut().for_each(|upload| upload.began = Wall::default());
+        }
+        if let Some(moved) = same.jobs.slot.as_mut().and_then(|slot| slot.moved.as_mut()) {
+            // From the bound on it makes no difference.
+            moved.at = Mono::ZERO + self.now.mono.since(moved.at).min(DOWNLOAD_STALL_BOUND);
         }
         same.forget_ids(rank);
         digest.debug(&same);
@@ -73,7 +79,7 @@ impl Worker {
         let requests = self.jobs.all.iter().filter_map(|job| Some(job.upload.as_ref()?.request.as_ref()?.0));
         let conn = self.session.conn.as_ref().map(|conn| conn.0);
         let run = self.jobs.slot.as_ref().map(|slot| slot.run.0);
-        requests.chain(conn).chain(run).chain(self.registration.ids())
+        requests.chain(conn).chain(run).chain(self.admission.asked()).chain(self.registration.ids())
     }
 
     /// Numbers of connections, exchanges, runs and jobs become their ranks: only which are equal, and which is
@@ -84,7 +90,7 @@ impl Worker {
         self.jobs.all.iter_mut().for_each(|job| job.key = rekey(job.key));
         self.jobs.slot.iter_mut().for_each(|slot| slot.job = slot.job.map(rekey));
         // One that is over is shown as long as one that is not is.
-        self.shown = self.shown.filter(|shown| keys.contains(shown)).map(rekey);
+        self.shown.job = self.shown.job.filter(|shown| keys.contains(shown)).map(rekey);
         self.timers.rekey(rekey);
         self.jobs.last_key = 0;
         self.ids = 0;
@@ -94,6 +100,7 @@ impl Worker {
             .map(|request| &mut request.0)
             .chain(self.session.conn.as_mut().map(|conn| &mut conn.0))
             .chain(self.jobs.slot.as_mut().map(|slot| &mut slot.run.0))
+            .chain(self.admission.asked_mut())
             .chain(self.registration.ids_mut())
             .collect();
         for id in ids {

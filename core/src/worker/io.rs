@@ -9,6 +9,7 @@ use super::{
 use crate::{
     engine::{EngineError, Output, Payload, SpilledFile},
     http::{HttpAnswer, HttpFailure, HttpRequest},
+    machine::{Memory, Transfer},
     time::Mono,
     wire::{
         Capabilities, Claim, CloseCode, Finite, JobId, LogLevel, Secret, WorkerFrame, multipart::Envelope,
@@ -38,6 +39,10 @@ id!(
 id!(
     /// One request to store something. Never used twice.
     StoreId
+);
+id!(
+    /// One measurement of the memory. Never used twice.
+    MeasureId
 );
 
 /// What happened. Outcomes name what they are of; one that comes late is ignored and counted.
@@ -107,6 +112,22 @@ pub enum Input {
         run: RunId,
         /// What it made, or why it made nothing.
         outcome: Result<Output, EngineError>,
+    },
+    /// Bytes of a download moved that a run waits for. At most a few a second are wanted.
+    RunProgress {
+        /// Which run.
+        run: RunId,
+        /// How far the download is.
+        transfer: Transfer,
+    },
+    /// The memory was measured, for [`Action::Measure`].
+    Measured {
+        /// Which measurement.
+        measure: MeasureId,
+        /// What can be had now, with the room that was made.
+        memory: Memory,
+        /// Whether the model of the very job is loaded already, so that nothing more is needed.
+        resident: bool,
     },
     /// What [`Action::Store`] asked for is on the disk, or isn't.
     Stored {
@@ -328,6 +349,14 @@ pub enum Action {
         /// Which.
         run: RunId,
     },
+    /// Measure the memory that a model could have now (section 5). Answer with [`Input::Measured`]. The core bounds the
+    /// time, and only the newest measurement counts: one that is under way may be given up for it.
+    Measure {
+        /// Its id.
+        measure: MeasureId,
+        /// The job that waits for it: what is kept for other jobs' models makes room first. None: only look.
+        claim: Option<Arc<Claim>>,
+    },
     /// Delete the file of a result that is no longer wanted.
     Discard(SpilledFile),
     /// A job ended: put it in front of the recent jobs.
@@ -356,7 +385,7 @@ pub enum Observation {
     Heartbeat(HeartbeatStatus),
     /// Where the worker stands with its studio.
     Session(SessionStatus),
-    /// The largest estimate that is accepted, in GB.
+    /// The largest estimate that jobs are taken of now, in GB: the owner's bound, or less while the memory is taken.
     Threshold(Finite),
 }
 

@@ -1,17 +1,20 @@
 //! What the worker knows of jobs: the engine's slot, the claimed job, and results that are held.
 
 use alloc::{string::String, sync::Arc, vec::Vec};
+use core::time::Duration;
 
 use serde_json::Value;
 
 use super::{
     io::{RequestId, RunId},
-    observe::CurrentJob,
+    observe::{CurrentJob, JobProgress},
     states::JobState,
+    timers::{DOWNLOAD_BOUND, DOWNLOAD_STALL_BOUND},
 };
 use crate::{
     engine::{Output, Payload},
-    time::Wall,
+    machine::Transfer,
+    time::{Mono, Wall},
     wire::{Claim, JobId, Offer},
 };
 
@@ -41,6 +44,8 @@ pub(super) struct Job {
     /// What the studio was told when its upload was given up.
     pub(super) given_up: Option<String>,
     pub(super) upload: Option<Uploading>,
+    /// What moves for it now.
+    pub(super) progress: Option<JobProgress>,
     /// How often a frame of this job was followed by a close 4002.
     pub(super) violations: u8,
 }
@@ -58,7 +63,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn of(claim: &Claim, accepted_at: Wall) -> Self {
-        let CurrentJob { job_id, kind, model, prompt, started_at } = CurrentJob::of(claim, accepted_at);
+        let CurrentJob { job_id, kind, model, prompt, started_at, .. } = CurrentJob::of(claim, accepted_at);
         Self { job_id, kind: kind.name().into(), model, prompt, accepted_at: started_at }
     }
 }
@@ -96,8 +101,10 @@ pub(super) enum Sent {
 pub(super) struct Uploading {
     /// The exchange under way; none while a back-off runs.
     pub(super) request: Option<RequestId>,
-    /// How many bytes of the body have left.
+    /// How many bytes of the body have left, of how many, and since when.
     pub(super) moved: u64,
+    pub(super) length: u64,
+    pub(super) began: Wall,
     pub(super) failures: super::chance::Backoff,
     /// Answers 401 and 403.
     pub(super) refusals: u32,
@@ -116,9 +123,9 @@ pub(super) struct Uploading {
 impl Uploading {
     /// Goes on under a new claim: the job was offered again, so the studio does not have it yet.
     pub(super) fn adopt(&mut self) {
-        let Self { request, moved, .. } = *self;
+        let Self { request, moved, length, began, .. } = *self;
         // What is only about to be tried again will be tried under the new claim.
-        *self = Self { request, moved, adopted: request.is_some(), ..Self::default() };
+        *self = Self { request, moved, length, began, adopted: request.is_some(), ..Self::default() };
     }
 }
 
@@ -128,6 +135,40 @@ pub(super) struct Slot {
     pub(super) run: RunId,
     /// The job that waits for it; none when it was told to stop.
     pub(super) job: Option<JobKey>,
+    /// What moved last of the download that it waits for.
+    pub(super) moved: Option<Moved>,
+    /// How long the clock of the run has stood still so far.
+    stood: Duration,
+}
+
+/// Bytes of a download, when some had just moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Moved {
+    name: String,
+    done: u64,
+    pub(super) at: Mono,
+}
+
+impl Slot {
+    pub(super) fn new(run: RunId, job: JobKey) -> Self {
+        Self { run, job: Some(job), moved: None, stood: Duration::ZERO }
+    }
+
+    /// Bytes of a download moved: how long the clock of the run stood still for them. It does from the first report of a
+    /// file on, within bounds that a download that gets nowhere runs into.
+    pub(super) fn stand_still(&mut self, transfer: &Transfer, now: Mono) -> Duration {
+        let stood = match &self.moved {
+            Some(moved) if moved.name == transfer.name && moved.done == transfer.done => {
+                return Duration::ZERO;
+            }
+            Some(moved) if moved.name == transfer.name => now.since(moved.at),
+            _ => Duration::ZERO,
+        };
+        self.moved = Some(Moved { name: transfer.name.clone(), done: transfer.done, at: now });
+        let stood = stood.min(DOWNLOAD_STALL_BOUND).min(DOWNLOAD_BOUND.saturating_sub(self.stood));
+        self.stood += stood;
+        stood
+    }
 }
 
 /// The jobs that are not over.
@@ -161,6 +202,7 @@ impl Jobs {
             perhaps_known: false,
             given_up: None,
             upload: None,
+            progress: None,
             violations: 0,
         });
         key

@@ -15,6 +15,7 @@
 //!     label: None,
 //!     capabilities: Capabilities::default(),
 //!     services: vec![],
+//!     measured_engines: vec![],
 //!     reconnect_attempts: None,
 //! };
 //! let mut now = Now::default();
@@ -41,6 +42,7 @@
 //! **Inputs**: [`Worker::handle`] takes what happened, [`Worker::command`] what the owner wants. **Outputs**:
 //! [`Worker::next`], until it says [`Step::Wait`]. Several inputs before that are fine. **Getters**: the rest.
 
+mod admission;
 mod chance;
 mod commands;
 mod delivery;
@@ -49,9 +51,11 @@ mod fingerprint;
 mod io;
 mod jobs;
 mod logbook;
+mod memory;
 mod observe;
 mod offers;
 mod options;
+mod progress;
 mod registration;
 mod session;
 pub mod states;
@@ -72,13 +76,13 @@ use core::{fmt, time::Duration};
 
 pub use crate::http::{HttpAnswer, HttpFailure, HttpRequest, Method};
 pub use io::{
-    Action, Change, Command, CommandError, ConnId, ConnectFailure, Exit, Input, Key, LogLine, Observation,
-    RequestId, RunId, SessionEnd, Step, StoreId, Upload,
+    Action, Change, Command, CommandError, ConnId, ConnectFailure, Exit, Input, Key, LogLine, MeasureId,
+    Observation, RequestId, RunId, SessionEnd, Step, StoreId, Upload,
 };
 pub use logbook::{MAX_BATCH_BYTES, MAX_BATCH_ENTRIES};
 pub use observe::{
-    CurrentJob, HeartbeatOutcome, HeartbeatStatus, JobOutcome, PROMPT_PREVIEW_CHARS, RECENT_JOBS_CAP,
-    RecentJob, SessionStatus, truncate_prompt,
+    CurrentJob, HeartbeatOutcome, HeartbeatStatus, JobOutcome, JobProgress, Moves, PROMPT_PREVIEW_CHARS,
+    RECENT_JOBS_CAP, RecentJob, SessionStatus, truncate_prompt,
 };
 pub use options::{Identity, Options, Settings};
 pub use timers::HEARTBEAT_INTERVAL;
@@ -87,10 +91,12 @@ use crate::{
     time::{Mono, Now},
     wire::{Capabilities, Finite, JobId, LogLevel},
 };
+use admission::Admission;
 use chance::{Backoff, Chance};
 use commands::Reconfigured;
-use jobs::{JobKey, Jobs};
+use jobs::Jobs;
 use logbook::{LogBook, MAX_MESSAGE_BYTES};
+use progress::Shown;
 use registration::Registration;
 use session::Session;
 use states::{JobState, SessionEvent, SessionState};
@@ -112,8 +118,9 @@ pub struct Worker {
     /// How often in a row somebody else used this worker's id.
     contested: u32,
     jobs: Jobs,
-    /// The job that observers see.
-    shown: Option<JobKey>,
+    /// What observers see of the job in hand.
+    shown: Shown,
+    admission: Admission,
     log_book: LogBook,
     /// As last said to the studio.
     capabilities: Arc<Capabilities>,
@@ -163,7 +170,8 @@ impl Worker {
             failures: Backoff::default(),
             contested: 0,
             jobs: Jobs::default(),
-            shown: None,
+            shown: Shown::default(),
+            admission: Admission::default(),
             log_book: LogBook::default(),
             capabilities: Arc::default(),
             paused: false,
@@ -200,6 +208,8 @@ impl Worker {
             Input::Answered { request, outcome } => self.on_answered(request, outcome),
             Input::UploadProgress { request, sent } => self.on_upload_progress(request, sent),
             Input::RunEnded { run, outcome } => self.on_run_ended(run, outcome),
+            Input::RunProgress { run, transfer } => self.on_run_progress(run, transfer),
+            Input::Measured { measure, memory, resident } => self.on_measured(measure, memory, resident),
             Input::Stored { store, outcome } => self.on_stored(store, outcome),
             Input::Log(line) => self.ship(line),
         }
@@ -252,6 +262,13 @@ impl Worker {
     /// The states of the jobs that are not over.
     pub fn jobs(&self) -> impl Iterator<Item = (&JobId, JobState)> {
         self.jobs.all.iter().map(|job| (&job.subject.job_id, job.state))
+    }
+
+    /// The jobs whose offers are not answered yet: one that waits for the memory to be measured, one for an upload.
+    #[cfg(any(feature = "sim", test))]
+    pub(crate) fn waiting_offers(&self) -> impl Iterator<Item = &JobId> {
+        let parked = self.session.parked.as_ref().map(|offer| offer.job_id());
+        self.admission.pending().into_iter().chain(parked)
     }
 
     /// What happened and was not worth an action.
@@ -323,6 +340,9 @@ impl Worker {
             Timer::StoreRetry => self.store_again(),
             Timer::RunLimit => self.on_run_limit(),
             Timer::Stuck => self.on_stuck(),
+            Timer::Measure => self.on_measure_timeout(),
+            Timer::Lowered => self.on_lowered_over(),
+            Timer::Look => self.on_look_due(),
             Timer::UploadStall(key) => self.on_upload_stall(key),
             Timer::UploadRetry(key) => self.upload(key),
             Timer::UploadGiveUp(key) => self.give_up_upload(key),
@@ -358,7 +378,7 @@ impl Worker {
             since: self.now.wall,
             worker_id: self.registration.identity.worker_id.clone(),
             detail: detail.map(|detail| self.registration.scrub(detail)),
-            vram_threshold_gb: self.threshold,
+            vram_threshold_gb: self.advertised_threshold(),
             accepting: self.capabilities.auto_enabled,
         };
         self.act(Action::Observe(Observation::Session(status)));

@@ -1,6 +1,7 @@
 //! What can be seen of a worker from outside: the vocabulary of section 9.
 
 use alloc::{borrow::ToOwned, string::String};
+use core::time::Duration;
 
 use crate::{
     time::Wall,
@@ -26,6 +27,48 @@ pub struct CurrentJob {
     pub prompt: String,
     /// When it was accepted.
     pub started_at: Wall,
+    /// What moves for it now: a file that is downloaded, or its result. Renewed a few times a second at most.
+    pub progress: Option<JobProgress>,
+}
+
+/// How far bytes have moved for a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobProgress {
+    /// What moves.
+    pub moves: Moves,
+    /// Bytes that are where they should be, with those of an earlier attempt.
+    pub done: u64,
+    /// All of them, once that is known.
+    pub total: Option<u64>,
+    /// When they began to move.
+    pub since: Wall,
+    /// Bytes that were there by then.
+    pub before: u64,
+}
+
+/// What moves for a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moves {
+    /// A file with this name, to this machine.
+    Download(String),
+    /// The result, to the studio.
+    Delivery,
+}
+
+impl JobProgress {
+    /// Bytes a second up to `now`, on average. None within the first second, which says little.
+    pub fn rate(&self, now: Wall) -> Option<u64> {
+        let millis = now.since(self.since).as_millis();
+        let moved = u128::from(self.done.saturating_sub(self.before));
+        (millis >= 1_000).then(|| u64::try_from(moved * 1_000 / millis).unwrap_or(u64::MAX))
+    }
+
+    /// How long the rest will take at that rate, to the second; none when that can't be said.
+    pub fn time_left(&self, now: Wall) -> Option<Duration> {
+        let rate = self.rate(now).filter(|rate| *rate > 0)?;
+        let rest = self.total?.saturating_sub(self.done);
+        Some(Duration::from_secs(rest.div_ceil(rate)))
+    }
 }
 
 impl CurrentJob {
@@ -37,6 +80,7 @@ impl CurrentJob {
             model: truncate_prompt(&claim.model),
             prompt: truncate_prompt(claim.task.prompt()),
             started_at,
+            progress: None,
         }
     }
 }
@@ -104,7 +148,7 @@ pub struct SessionStatus {
     pub worker_id: Option<String>,
     /// What is waited for or went wrong, for a person to read.
     pub detail: Option<String>,
-    /// The accepted estimate, in GB.
+    /// The largest estimate that jobs are taken of now, in GB: the owner's bound, or less while the memory is taken.
     pub vram_threshold_gb: Finite,
     /// Whether jobs are wanted.
     pub accepting: bool,
@@ -127,6 +171,36 @@ pub fn truncate_prompt(prompt: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rate_and_time_left_count_what_moved_since_it_began() {
+        let at = Wall::from_millis;
+        let progress = JobProgress {
+            moves: Moves::Delivery,
+            done: 6_000,
+            total: Some(10_000),
+            since: at(10_000),
+            before: 2_000,
+        };
+        for (now, rate, left) in [
+            (14_000, Some(1_000), Some(4)),
+            (12_000, Some(2_000), Some(2)),
+            (13_000, Some(1_333), Some(4)),
+            (10_999, None, None),
+            (0, None, None),
+            (i64::MAX, Some(0), None),
+        ] {
+            assert_eq!(progress.rate(at(now)), rate, "{now}");
+            assert_eq!(progress.time_left(at(now)), left.map(Duration::from_secs), "{now}");
+        }
+        let unknown = JobProgress { total: None, ..progress.clone() };
+        assert_eq!((unknown.rate(at(14_000)), unknown.time_left(at(14_000))), (Some(1_000), None));
+        // A file that turns out longer than it was said to be, and one that was begun anew.
+        let longer = JobProgress { done: 12_000, ..progress.clone() };
+        assert_eq!(longer.time_left(at(14_000)), Some(Duration::ZERO));
+        let anew = JobProgress { done: 0, ..progress };
+        assert_eq!((anew.rate(at(14_000)), anew.time_left(at(14_000))), (Some(0), None));
+    }
 
     #[test]
     fn previews_are_cut_at_200_characters_not_bytes() {

@@ -9,9 +9,9 @@ use alloc::{
 
 use super::{
     Worker,
-    io::{Action, Exit, Observation, RunId},
+    io::{Action, Exit, RunId},
     jobs::{JobKey, Product, Slot, Subject},
-    observe::{CurrentJob, JobOutcome, truncate_prompt},
+    observe::{JobOutcome, truncate_prompt},
     states::{JobEvent, JobState, SessionState},
     timers::{ORPHAN_BOUND, STUCK_BOUND, Timer},
 };
@@ -67,6 +67,8 @@ impl Worker {
             && self.session.was_taken(claim)
         {
             self.reject(offer.job_id(), "its result was delivered just now", Some(RejectCode::Busy));
+        } else if self.admission.pending().is_some() {
+            self.judge_beside_pending(offer);
         } else if self.jobs.slot.is_some() {
             self.reject(offer.job_id(), "another job runs", Some(RejectCode::Busy));
             self.pass_over();
@@ -110,7 +112,8 @@ impl Worker {
             }
             (JobState::Held, true) => {
                 let elsewhere = self.jobs.all.iter().any(|job| job.key != key && job.upload.is_some());
-                if self.jobs.slot.is_some() || self.jobs.claimed().is_some() || elsewhere {
+                let taken = self.jobs.slot.is_some() || self.jobs.claimed().is_some();
+                if taken || elsewhere || self.admission.pending().is_some() {
                     return false;
                 }
                 self.accept_again(key, offer.job_id());
@@ -130,20 +133,31 @@ impl Worker {
     }
 
     fn judge_new(&mut self, claim: Box<Claim>) {
+        if let Some((reason, code)) = self.hindrance(&claim) {
+            self.reject(&claim.job_id, &reason, code);
+        } else if self.measures(&claim) {
+            self.ask_for_memory(claim.into());
+        } else {
+            self.run(&claim.into());
+        }
+    }
+
+    /// Why a job is not for this worker, whatever memory is free: the reason and code to reject it with. The threshold
+    /// is the owner's: whether an offer above a lower one that is advertised fits is measured.
+    pub(super) fn hindrance(&self, claim: &Claim) -> Option<(String, Option<RejectCode>)> {
         let services = &self.options.settings.services;
         let (kind, engine) = (claim.task.kind(), claim.engine());
         if !serves(services, kind, &claim.model, engine) {
             let by = engine.map(|engine| format!(" on the engine {engine:?}")).unwrap_or_default();
-            let reason = format!("cannot serve {kind} with the model {:?}{by}", claim.model);
-            self.reject(&claim.job_id, &reason, None);
+            Some((format!("cannot serve {kind} with the model {:?}{by}", claim.model), None))
         } else if claim.vram_gb_estimate > self.threshold {
             let reason = format!(
                 "the job wants {} GB, jobs up to {} GB are taken",
                 claim.vram_gb_estimate, self.threshold
             );
-            self.reject(&claim.job_id, &reason, Some(RejectCode::InsufficientMemory));
+            Some((reason, Some(RejectCode::InsufficientMemory)))
         } else {
-            self.run(&claim.into());
+            None
         }
     }
 
@@ -196,7 +210,7 @@ impl Worker {
         }
     }
 
-    fn reject(&mut self, job_id: &JobId, reason: &str, code: Option<RejectCode>) {
+    pub(super) fn reject(&mut self, job_id: &JobId, reason: &str, code: Option<RejectCode>) {
         // Names in it are the studio's own words, of any length.
         let reason = truncate_prompt(reason);
         self.log(LogLevel::Info, "job", format_args!("declined: {reason}"), Some(job_id));
@@ -204,12 +218,12 @@ impl Worker {
     }
 
     /// Accepts a job and gives it to the engine.
-    fn run(&mut self, claim: &Arc<Claim>) {
+    pub(super) fn run(&mut self, claim: &Arc<Claim>) {
         self.accept(&claim.job_id);
         let key =
             self.jobs.add(JobState::Running, Subject::of(claim, self.now.wall), Some(Arc::clone(claim)));
         let run = RunId(self.id());
-        self.jobs.slot = Some(Slot { run, job: Some(key) });
+        self.jobs.slot = Some(Slot::new(run, key));
         self.counters.runs += 1;
         self.timers.set(Timer::RunLimit, self.after(self.options.run_limit));
         let (kind, model) = (claim.task.kind(), claim.model.clone());
@@ -225,6 +239,7 @@ impl Worker {
         };
         self.timers.clear(Timer::RunLimit);
         self.timers.clear(Timer::Stuck);
+        slot.job.into_iter().for_each(|key| self.forget_progress(key));
         let Some(job) = slot.job.and_then(|key| self.jobs.get(key)) else {
             self.discard(outcome.ok().map(Product::Output));
             return;
@@ -269,6 +284,7 @@ impl Worker {
         let limit = self.options.run_limit.as_secs();
         let error = format!("the run passed its time limit of {limit} s and was stopped");
         if let Some(key) = key {
+            self.forget_progress(key);
             self.timers.clear(Timer::Orphan);
             if self.jobs.get(key).is_some_and(|job| job.state == JobState::Running) {
                 self.job_event(key, JobEvent::Finished);
@@ -309,12 +325,14 @@ impl Worker {
         }
     }
 
-    /// Keeps an offer until the upload before it is over.
+    /// Keeps an offer until the upload before it is over. One that comes again takes the place of the older: what is
+    /// declined is offered elsewhere, and must not be accepted afterwards.
     fn park(&mut self, offer: Offer) {
-        if self.session.parked.is_some() {
-            self.reject(offer.job_id(), "a result is being delivered", Some(RejectCode::Busy));
-        } else {
-            self.session.parked = Some(Box::new(offer));
+        match &mut self.session.parked {
+            Some(parked) if parked.job_id() != offer.job_id() => {
+                self.reject(offer.job_id(), "a result is being delivered", Some(RejectCode::Busy));
+            }
+            parked => *parked = Some(Box::new(offer)),
         }
     }
 
@@ -323,6 +341,7 @@ impl Worker {
         let free =
             self.jobs.slot.is_none() && self.jobs.uploading().is_none() && self.jobs.claimed().is_none();
         if free
+            && self.admission.pending().is_none()
             && self.state == SessionState::Serving
             && let Some(offer) = self.session.parked.take()
         {
@@ -374,21 +393,6 @@ impl Worker {
         match job.state.after(event) {
             Some(state) => job.state = state,
             None => self.counters.impossible += 1,
-        }
-    }
-
-    /// Shows observers the job in hand: the claimed one, or an orphan.
-    pub(super) fn show_current_job(&mut self) {
-        let job = self.jobs.claimed().or_else(|| self.jobs.orphan());
-        let key = job.map(|job| job.key);
-        if key != self.shown {
-            let current = job.and_then(|job| {
-                let Subject { job_id, model, prompt, accepted_at, .. } = job.subject.clone();
-                let kind = job.claim.as_ref()?.task.kind();
-                Some(CurrentJob { job_id, kind, model, prompt, started_at: accepted_at })
-            });
-            self.shown = key;
-            self.act(Action::Observe(Observation::CurrentJob(current)));
         }
     }
 }

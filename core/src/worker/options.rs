@@ -22,6 +22,10 @@ pub struct Settings {
     pub capabilities: Capabilities,
     /// What the engine serves.
     pub services: Vec<Service>,
+    /// The engines, as [`Service::engine`] and `modelSource.engine` name them, that load models into the memory of this
+    /// machine: a job of theirs is accepted when the memory that is free at that moment is enough for it (section 5).
+    /// Engines that ask a server elsewhere don't belong here. Empty: nothing is measured.
+    pub measured_engines: Vec<String>,
     /// Failures in a row after which the worker ends; `None` or 0: never.
     pub reconnect_attempts: Option<u32>,
 }
@@ -38,7 +42,15 @@ impl Settings {
             vram_threshold_gb: Finite::from(Self::DEFAULT_THRESHOLD_GB),
             ..Capabilities::default()
         };
-        Self { api_base, identity, label: None, capabilities, services: Vec::new(), reconnect_attempts: None }
+        Self {
+            api_base,
+            identity,
+            label: None,
+            capabilities,
+            services: Vec::new(),
+            measured_engines: Vec::new(),
+            reconnect_attempts: None,
+        }
     }
 }
 
@@ -68,7 +80,8 @@ pub struct Options {
     pub user_agent: String,
     /// How long a drain may take (10 minutes).
     pub drain_time: Duration,
-    /// How long a run of the engine may take (30 minutes).
+    /// How long a run of the engine may take (30 minutes). The time in which bytes of a download move for it does not
+    /// count.
     pub run_limit: Duration,
 }
 

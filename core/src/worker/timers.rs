@@ -32,6 +32,16 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(60);
 pub const UNCONTESTED_AFTER: Duration = Duration::from_secs(600);
 /// From an engine's time limit until the program gives up on its thread.
 pub const STUCK_BOUND: Duration = Duration::from_secs(60);
+/// From an offer that needs memory until it is admitted unmeasured (section 5).
+pub const MEASURE_BOUND: Duration = Duration::from_secs(5);
+/// How long an offer that the GPU has no room for keeps the advertised threshold low (section 5).
+pub const LOWERED_BOUND: Duration = Duration::from_secs(300);
+/// Between two looks whether there is room again, while it is low.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// A download of which no byte moves: the clock of its run stands still no longer than that at a time.
+pub const DOWNLOAD_STALL_BOUND: Duration = Duration::from_secs(60);
+/// How long the clock of a run stands still for downloads altogether.
+pub const DOWNLOAD_BOUND: Duration = Duration::from_secs(24 * 3_600);
 /// From this side's close frame to the peer's.
 pub const LINGER_BOUND: Duration = Duration::from_secs(2);
 /// The same when the program ends: idle, it is out within a second (section 6).
@@ -64,6 +74,9 @@ pub(super) enum Timer {
     StoreRetry,
     RunLimit,
     Stuck,
+    Measure,
+    Lowered,
+    Look,
     UploadStall(JobKey),
     UploadRetry(JobKey),
     UploadGiveUp(JobKey),
@@ -102,6 +115,9 @@ impl Timer {
             Self::StoreRetry => "storing again",
             Self::RunLimit => "run limit",
             Self::Stuck => "stuck engine",
+            Self::Measure => "measurement",
+            Self::Lowered => "lowered threshold",
+            Self::Look => "look at the memory",
             Self::UploadStall(_) => "upload progress",
             Self::UploadRetry(_) => "upload back-off",
             Self::UploadGiveUp(_) => "upload bound",
@@ -134,7 +150,6 @@ impl Timers {
     }
 
     /// When a timer is due, if it is set.
-    #[cfg(any(feature = "sim", test))]
     pub(super) fn at(&self, timer: Timer) -> Option<Mono> {
         self.set.iter().find(|(_, set)| *set == timer).map(|(at, _)| *at)
     }

@@ -6,7 +6,7 @@ use super::{
     Worker,
     io::{Action, RequestId, Upload},
     jobs::{JobKey, Product, Uploading},
-    observe::JobOutcome,
+    observe::{JobOutcome, JobProgress, Moves},
     states::{JobEvent, JobState, SessionState},
     timers::{ACK_BOUND, Timer, UPLOAD_RETRY_BOUND, UPLOAD_STALL_BOUND},
 };
@@ -63,6 +63,9 @@ impl Worker {
         let state = job.upload.get_or_insert_default();
         state.request = Some(request);
         state.moved = 0;
+        state.length = upload.envelope.length(upload.payload.len());
+        state.began = self.now.wall;
+        job.progress = None;
         // Whatever the one before began under, this one begins under the claim of now.
         state.adopted = false;
         self.timers.clear(Timer::UploadRetry(key));
@@ -76,10 +79,16 @@ impl Worker {
             self.counters.stale_inputs += 1;
             return;
         };
-        if let Some(upload) = self.jobs.get_mut(key).and_then(|job| job.upload.as_mut())
-            && sent > upload.moved
-        {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        if let Some(upload) = job.upload.as_mut().filter(|upload| sent > upload.moved) {
             upload.moved = sent;
+            job.progress = Some(JobProgress {
+                moves: Moves::Delivery,
+                done: sent.min(upload.length),
+                total: Some(upload.length),
+                since: upload.began,
+                before: 0,
+            });
             self.timers.set(Timer::UploadStall(key), stall);
         }
     }
@@ -87,6 +96,7 @@ impl Worker {
     pub(super) fn on_upload_stall(&mut self, key: JobKey) {
         let Some(upload) = self.jobs.get_mut(key).and_then(|job| job.upload.as_mut()) else { return };
         if let Some(request) = upload.request.take() {
+            self.forget_progress(key);
             self.act(Action::CancelRequest { request });
             self.upload_broke(key, "no byte moved for 60 s");
         }
@@ -99,6 +109,7 @@ impl Worker {
             return;
         };
         self.timers.clear(Timer::UploadStall(key));
+        self.forget_progress(key);
         if let Some(upload) = self.jobs.get_mut(key).and_then(|job| job.upload.as_mut()) {
             upload.request = None;
         }
@@ -109,6 +120,7 @@ impl Worker {
         let what = format!("HTTP {}{}", answer.status, self.quote(&answer.body));
         match answer.status {
             200..=299 => {
+                self.log_delivery(key);
                 self.note_taken(key);
                 self.end_job(key, JobEvent::Confirmed, JobOutcome::Completed);
             }
@@ -292,6 +304,7 @@ impl Worker {
         self.clear_upload_timers(key);
         let job = self.jobs.get_mut(key)?;
         let upload = job.upload.take()?;
+        job.progress = None;
         if let Some(request) = upload.request {
             // Every byte may have left.
             job.perhaps_known = true;

@@ -17,6 +17,7 @@ pub(crate) const NONE: Budget = Budget {
     studio_restarts: 0,
     commands: 0,
     cancels: 0,
+    taken: 0,
 };
 /// A connection breaks.
 const DROP: Budget = Budget { drops: 1, ..NONE };
@@ -25,7 +26,7 @@ const BYTES: &[Kind] = &[Kind::Bytes];
 /// A job of each kind.
 pub(crate) const BOTH: &[Kind] = &[Kind::Json, Kind::Bytes];
 
-/// What goes wrong, with which jobs in the queue.
+/// What goes wrong, with which jobs in the queue. Where the memory may be found taken, it is measured.
 pub(crate) type Case = (&'static [Kind], Budget);
 
 /// Seconds each, also without optimisation: the ordinary test run explores them.
@@ -48,6 +49,9 @@ pub(crate) const SMALL: &[Case] = &[
     (JSON, Budget { commands: 2, ..NONE }),
     (BYTES, Budget { commands: 1, ..DROP }),
     (BYTES, Budget { cancels: 1, ..DROP }),
+    (JSON, Budget { taken: 2, ..DROP }),
+    (BYTES, Budget { taken: 1, commands: 1, ..NONE }),
+    (JSON, Budget { taken: 1, slow: 1, ..NONE }),
 ];
 
 /// Minutes altogether with optimisation: `cargo run --example search -- whole` explores them.
@@ -68,12 +72,16 @@ pub(crate) const LARGE: &[Case] = &[
     (BOTH, Budget { studio_restarts: 1, ..DROP }),
     (BOTH, Budget { commands: 2, ..DROP }),
     (BOTH, Budget { cancels: 1, ..DROP }),
+    (BOTH, Budget { taken: 2, ..DROP }),
+    (BOTH, Budget { taken: 1, commands: 1, ..DROP }),
+    (JSON, Budget { taken: 1, slow: 2, ..DROP }),
+    (BYTES, Budget { taken: 1, cancels: 1, ..DROP }),
 ];
 
 /// A case in words.
 pub(crate) fn name((jobs, budget): &Case) -> String {
     let Budget { drops, half_open, breaks, refusals, echoes, failures, slow, .. } = *budget;
-    let Budget { worker_restarts, studio_restarts, commands, cancels, .. } = *budget;
+    let Budget { worker_restarts, studio_restarts, commands, cancels, taken, .. } = *budget;
     let counts = [
         ("drops", drops),
         ("half-open", half_open),
@@ -86,6 +94,7 @@ pub(crate) fn name((jobs, budget): &Case) -> String {
         ("studio restarts", studio_restarts),
         ("commands", commands),
         ("cancelled jobs", cancels),
+        ("taken memory", taken),
     ];
     let counts =
         counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!(", {name} {count}"));
@@ -94,7 +103,7 @@ pub(crate) fn name((jobs, budget): &Case) -> String {
 
 /// A plan without a planted bug.
 pub(crate) fn plan((jobs, budget): Case) -> Plan {
-    Plan { jobs: jobs.to_vec(), budget, sabotage: None }
+    Plan { jobs: jobs.to_vec(), measured: budget.taken > 0, budget, sabotage: None }
 }
 
 /// What a whole exploration comes by, or it has shown nothing: what follows a broken connection.

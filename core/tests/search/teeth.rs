@@ -10,7 +10,10 @@ use super::{
 /// The search finds the planted bug: `property` is broken, and the path's end says `what`. That there is nothing to
 /// find without it is for the whole explorations to show, whose budgets are at least as large.
 fn finds(sabotage: Sabotage, jobs: &[Kind], budget: Budget, property: &str, what: &str) {
-    let report = explore(&Plan { jobs: jobs.to_vec(), budget, sabotage: Some(sabotage) }, None);
+    let report = explore(
+        &Plan { jobs: jobs.to_vec(), measured: budget.taken > 0, budget, sabotage: Some(sabotage) },
+        None,
+    );
     let path = report.broken.iter().find(|(name, _)| *name == property).map(|(_, path)| path);
     assert!(path.is_some(), "{sabotage:?} was not found: {report:#?}");
     let path = path.map_or("", String::as_str);
@@ -58,7 +61,7 @@ fn a_result_that_is_never_sent() {
 
 #[test]
 fn an_offer_that_is_never_answered() {
-    finds(Sabotage::NeverDeclines, &[Kind::Json], Budget { commands: 1, ..NONE }, LIVENESS, "Offered");
+    finds(Sabotage::NeverDeclines, &[Kind::Json], Budget { commands: 1, ..NONE }, SAFETY, "are not answered");
 }
 
 #[test]
@@ -77,4 +80,10 @@ fn a_heartbeat_that_names_a_released_job() {
 fn last_words_after_the_end() {
     let budget = Budget { commands: 1, ..NONE };
     finds(Sabotage::SpeaksAfterExit, &[Kind::Json], budget, SAFETY, "an action after Exit");
+}
+
+#[test]
+fn a_job_that_does_not_fit() {
+    let budget = Budget { taken: 1, ..NONE };
+    finds(Sabotage::TakesAnyMemory, &[Kind::Json], budget, SAFETY, "does not fit");
 }

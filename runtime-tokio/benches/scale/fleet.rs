@@ -180,6 +180,7 @@ fn options(base: &str, number: usize) -> Result<Options, Problem> {
             ..Capabilities::default()
         },
         services: services(),
+        measured_engines: Vec::new(),
         reconnect_attempts: None,
     };
     Ok(Options::new(settings, "studio-worker/1.0.0"))

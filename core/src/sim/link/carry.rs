@@ -79,6 +79,7 @@ impl Link {
                 self.stores.insert(store, changes);
                 self.trips.push(Trip::Store { store });
             }
+            Action::Measure { measure, .. } => self.trips.push(Trip::Measure { measure }),
             Action::Exit(exit) => self.exit = Some(exit),
             Action::Discard(_) | Action::RecordRecentJob(_) | Action::Observe(_) | Action::Log(_) => {}
         }
@@ -167,6 +168,11 @@ impl Link {
                     }
                 };
                 self.tell_worker(Input::RunEnded { run, outcome });
+            }
+            Trip::Measure { measure } => {
+                if let Some((memory, resident)) = self.meter.reads() {
+                    self.tell_worker(Input::Measured { measure, memory, resident });
+                }
             }
             Trip::Store { store } => {
                 let outcome = if self.disk_is_full { Err("no space left".to_owned()) } else { Ok(()) };

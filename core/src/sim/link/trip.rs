@@ -6,7 +6,7 @@ use crate::{
     http::{HttpAnswer, Method},
     studio::{CallId, Upload},
     wire::{Claim, CloseCode, Secret},
-    worker::{ConnId, RequestId, RunId, StoreId},
+    worker::{ConnId, MeasureId, RequestId, RunId, StoreId},
 };
 
 /// Something that is under way. Things of one lane keep their order; between lanes anything goes.
@@ -24,6 +24,7 @@ pub(super) enum Trip {
     Answer { request: RequestId, answer: HttpAnswer },
     Run { run: RunId, claim: Arc<Claim> },
     Store { store: StoreId },
+    Measure { measure: MeasureId },
 }
 
 /// Where the order is kept.
@@ -34,6 +35,7 @@ pub(super) enum Lane {
     Http(RequestId),
     Run(RunId),
     Disk,
+    Meter,
 }
 
 impl Trip {
@@ -49,6 +51,7 @@ impl Trip {
             | Self::Answer { request, .. } => Lane::Http(*request),
             Self::Run { run, .. } => Lane::Run(*run),
             Self::Store { .. } => Lane::Disk,
+            Self::Measure { .. } => Lane::Meter,
         }
     }
 

@@ -14,6 +14,7 @@ pub(super) fn of_action(action: &mut Action) -> Option<&mut u64> {
         | Action::CancelRequest { request } => Some(&mut request.0),
         Action::DispatchJob { run, .. } | Action::CancelRun { run } => Some(&mut run.0),
         Action::Store { store, .. } => Some(&mut store.0),
+        Action::Measure { measure, .. } => Some(&mut measure.0),
         Action::Discard(_)
         | Action::RecordRecentJob(_)
         | Action::Observe(_)
@@ -31,7 +32,8 @@ pub(super) fn of_input(input: &mut Input) -> Option<&mut u64> {
         | Input::Flushed { conn, .. }
         | Input::Closed { conn, .. } => Some(&mut conn.0),
         Input::Answered { request, .. } | Input::UploadProgress { request, .. } => Some(&mut request.0),
-        Input::RunEnded { run, .. } => Some(&mut run.0),
+        Input::RunEnded { run, .. } | Input::RunProgress { run, .. } => Some(&mut run.0),
+        Input::Measured { measure, .. } => Some(&mut measure.0),
         Input::Stored { store, .. } => Some(&mut store.0),
         Input::Tick | Input::Log(_) => None,
     }

@@ -1,7 +1,7 @@
 //! What is under way between the two machines. Things of one lane keep their order; between lanes anything goes.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
 };
 
@@ -16,6 +16,8 @@ pub(super) struct Link {
     pub(super) wires: BTreeMap<u64, Wire>,
     pub(super) exchanges: BTreeMap<u64, Exchange>,
     pub(super) runs: BTreeMap<u64, Run>,
+    /// Measurements of the memory.
+    pub(super) measures: BTreeSet<u64>,
     /// What the worker was last told the outcome of: it may come a second time.
     pub(super) echo: Option<Input>,
 }
@@ -147,13 +149,19 @@ impl Link {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.exchanges.is_empty() && self.wires.values().all(Wire::is_quiet)
+        self.exchanges.is_empty() && self.measures.is_empty() && self.wires.values().all(Wire::is_quiet)
     }
 
     /// Every number that is known.
     pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
         let echo = self.echo.clone().and_then(|mut input| super::ids::of_input(&mut input).map(|id| *id));
-        self.wires.keys().chain(self.exchanges.keys()).chain(self.runs.keys()).copied().chain(echo)
+        self.wires
+            .keys()
+            .chain(self.exchanges.keys())
+            .chain(self.runs.keys())
+            .chain(&self.measures)
+            .copied()
+            .chain(echo)
     }
 
     /// The same with other numbers, to compare states by.
@@ -169,6 +177,7 @@ impl Link {
             wires: keys(&self.wires, &rank),
             exchanges: keys(&self.exchanges, &rank),
             runs: keys(&self.runs, &rank),
+            measures: self.measures.iter().map(|id| rank(*id)).collect(),
             echo,
         }
     }

@@ -12,7 +12,7 @@
 //! the engine ends. And, as often as the [`Budget`] says: a connection breaks for both sides or for one alone, an
 //! upload breaks before or after the studio has its bytes, a gateway refuses it, an outcome is reported twice, the
 //! engine fails, the network is slow, either process is killed and starts again with what was stored, the owner
-//! pauses, resumes, drains and stops, the operator cancels a job.
+//! pauses, resumes, drains and stops, the operator cancels a job, the memory is taken when it is measured.
 //!
 //! # What must hold
 //!
@@ -65,7 +65,7 @@ use alloc::{
 use core::{fmt, hash, mem, time::Duration};
 
 pub use fair::{Endless, Fairness};
-pub use moves::{Budget, Ending, Move, Seen};
+pub use moves::{Budget, Ending, Move, Room, Seen};
 pub use sabotage::Sabotage;
 
 use super::oracle::{Broken, Oracle};
@@ -86,6 +86,8 @@ use sabotage::Saboteur;
 const WORKER: &str = "w";
 const TOKEN: &str = "token";
 
+/// What each job states that it wants of the GPU, in GB.
+const ESTIMATE: u32 = 4;
 /// How long the engine may take: short, so that little else happens meanwhile.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 /// For how long a result must not be made a second time (section 6).
@@ -96,6 +98,8 @@ const MADE_BOUND: Duration = Duration::from_secs(15 * 60);
 pub struct Plan {
     /// The jobs in the queue, in their order.
     pub jobs: Vec<Kind>,
+    /// Whether the memory is measured before a job is accepted.
+    pub measured: bool,
     /// How often what goes wrong.
     pub budget: Budget,
     /// A planted bug.
@@ -122,6 +126,7 @@ pub struct System {
     now: Now,
     /// When the worker wants to be woken.
     until: Mono,
+    measured: bool,
     budget: Budget,
     /// The largest number that any process of the worker gave out, and that those before this one did.
     newest: u64,
@@ -165,13 +170,14 @@ impl System {
     pub fn new(plan: &Plan) -> Self {
         let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1_764_054_000_000) };
         let mut system = Self {
-            worker: Arc::new(worker(now)),
+            worker: Arc::new(worker(now, plan.measured)),
             studio: Arc::new(studio(vec![], now)),
             oracle: Oracle::new(),
             saboteur: Saboteur::default(),
             link: Link::default(),
             now,
             until: Mono::NEVER,
+            measured: plan.measured,
             budget: Budget::default(),
             newest: 0,
             base: 0,
@@ -279,7 +285,7 @@ impl System {
         let mut digest = Digested::default();
         digest.bytes(&worker);
         digest.bytes(&studio);
-        digest.bytes(self.oracle.digest(&rank).as_bytes());
+        digest.bytes(self.oracle.digest(&rank, now).as_bytes());
         digest.debug(&self.link.renamed(rank));
         digest.debug(&self.budget);
         let made: Vec<_> = self.made.iter().map(|(job, at)| (job, now.since(*at))).collect();
@@ -330,12 +336,12 @@ impl Kind {
             }),
             Self::Bytes => Task::image("a lighthouse".into(), "webp".into()),
         };
-        NewJob::new("synthetic", task)
+        NewJob { vram_gb_estimate: ESTIMATE.into(), ..NewJob::new("synthetic", task) }
     }
 }
 
 /// A process of the worker, with what was stored.
-fn worker(now: Now) -> Worker {
+fn worker(now: Now, measured: bool) -> Worker {
     let listed =
         |kind| Service { kind, engine: "synthetic".into(), models: Models::Listed(vec!["synthetic".into()]) };
     let settings = Settings {
@@ -353,6 +359,7 @@ fn worker(now: Now) -> Worker {
             ..Capabilities::default()
         },
         services: [TaskKind::Image, TaskKind::AudioStt].into_iter().map(listed).collect(),
+        measured_engines: measured.then(|| "synthetic".into()).into_iter().collect(),
         reconnect_attempts: None,
     };
     let options = Options { run_limit: RUN_LIMIT, ..Options::new(settings, "studio-worker/search") };

@@ -32,6 +32,8 @@ pub struct Budget {
     pub commands: u8,
     /// Jobs that the operator cancels.
     pub cancels: u8,
+    /// Measurements that find the memory taken.
+    pub taken: u8,
 }
 
 /// What can happen. Connections, uploads, runs and jobs are counted from the oldest.
@@ -45,6 +47,8 @@ pub enum Move {
     Exchange(u8),
     /// The engine ends a run.
     RunEnds(u8, Ending),
+    /// The memory is measured.
+    Measured(u8, Room),
     /// Time passes to the next deadline.
     Pass,
     /// A connection breaks.
@@ -67,6 +71,15 @@ pub enum Move {
     Drain,
     /// The operator cancels a job.
     Cancel(u8),
+}
+
+/// What a measurement of the memory finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Room {
+    /// Room for any job.
+    Enough,
+    /// Too little for any.
+    Taken,
 }
 
 /// How a run of the engine ends.
@@ -110,6 +123,7 @@ impl System {
             studio_restarts,
             commands,
             cancels,
+            taken,
         } = self.budget;
         for (nth, wire) in (0..).zip(self.link.wires.values()) {
             Self::moves_of_wire(nth, wire, drops > 0, half_open > 0, &mut moves);
@@ -131,6 +145,12 @@ impl System {
                 moves.push(Move::RunEnds(nth, Ending::Transient));
             } else if failures > 0 {
                 moves.extend([Ending::Transient, Ending::Permanent].map(|end| Move::RunEnds(nth, end)));
+            }
+        }
+        for nth in (0..).take(self.link.measures.len()) {
+            moves.push(Move::Measured(nth, Room::Enough));
+            if taken > 0 {
+                moves.push(Move::Measured(nth, Room::Taken));
             }
         }
         if self.deadline().is_some() && (slow > 0 || self.link.is_quiet()) {
@@ -208,7 +228,13 @@ impl System {
             Move::RestartStudio => &mut self.budget.studio_restarts,
             Move::Pause | Move::Resume | Move::Drain => &mut self.budget.commands,
             Move::Cancel(_) => &mut self.budget.cancels,
-            Move::Up(_) | Move::Down(_) | Move::Exchange(_) | Move::RunEnds(..) | Move::Pass => return,
+            Move::Measured(_, Room::Taken) => &mut self.budget.taken,
+            Move::Up(_)
+            | Move::Down(_)
+            | Move::Exchange(_)
+            | Move::RunEnds(..)
+            | Move::Measured(..)
+            | Move::Pass => return,
         };
         *left = left.saturating_sub(1);
     }
@@ -221,10 +247,11 @@ impl System {
         let down = || wires().find(|(_, wire)| !wire.down.is_empty()).map(|(nth, _)| Move::Down(nth));
         let exchange = || self.link.exchanges.keys().next().map(|_| Move::Exchange(0));
         let run = || self.link.runs.keys().next().map(|_| Move::RunEnds(0, Ending::Made));
+        let measure = || self.link.measures.first().map(|_| Move::Measured(0, Room::Enough));
         let time = || self.deadline().map(|_| Move::Pass);
         if self.broken.is_some() {
             return None;
         }
-        up().or_else(down).or_else(exchange).or_else(run).or_else(time)
+        up().or_else(down).or_else(exchange).or_else(measure).or_else(run).or_else(time)
     }
 }

@@ -3,6 +3,7 @@
 use alloc::{string::String, sync::Arc, vec, vec::Vec};
 
 use crate::{
+    machine::Memory,
     time::Wall,
     wire::{Claim, JobId, Offer, StudioFrame, TaskForm, WorkerFrame},
     worker::{Action, ConnId, HttpAnswer, Input, JobOutcome, RecentJob, RunId},
@@ -31,6 +32,8 @@ pub enum Sabotage {
     NamesReleasedJob,
     /// The last words come after the end.
     SpeaksAfterExit,
+    /// What is measured of the memory is not looked at.
+    TakesAnyMemory,
 }
 
 /// Who plants it, and what they remember.
@@ -156,6 +159,9 @@ impl Saboteur {
             (Some(Sabotage::TakesBreakForSuccess), Input::Answered { request, outcome: Err(_) }) => {
                 let answer = HttpAnswer { status: 200, ..HttpAnswer::default() };
                 Input::Answered { request, outcome: Ok(answer) }
+            }
+            (Some(Sabotage::TakesAnyMemory), Input::Measured { measure, resident, .. }) => {
+                Input::Measured { measure, memory: Memory::default(), resident }
             }
             (_, input) => input,
         }

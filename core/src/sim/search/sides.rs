@@ -100,7 +100,7 @@ impl System {
                         self.worker_mut().handle(now, flushed);
                         continue;
                     }
-                    let rest = self.oracle.check_rest(&self.worker);
+                    let rest = self.oracle.check_rest(&self.worker, self.now.mono, until);
                     self.broken = self.broken.take().or(rest.err());
                     // Without what was just taken away.
                     if let Step::Wait { until, .. } = self.worker_mut().next() {
@@ -117,7 +117,7 @@ impl System {
         if self.broken.is_some() {
             return;
         }
-        if let Err(broken) = self.oracle.check(&action) {
+        if let Err(broken) = self.oracle.check(&action, &self.worker, self.now.mono) {
             self.broken = Some(broken);
             return;
         }
@@ -159,6 +159,7 @@ impl System {
                     run.cancelled = true;
                 }
             }
+            Action::Measure { measure, .. } => drop(self.link.measures.insert(measure.0)),
             Action::Request { .. } | Action::Store { .. } => self.fail("a registered worker registers"),
             // A second 409 ends a job and lets go of its result (section 6).
             Action::RecordRecentJob(job) if self.refused => drop(self.made.remove(&job.job_id)),
@@ -195,7 +196,7 @@ impl System {
     /// A process of the worker begins, with what was stored.
     pub(super) fn begin_worker(&mut self) {
         self.base = self.newest;
-        *self.worker_mut() = super::worker(self.now);
+        *self.worker_mut() = super::worker(self.now, self.measured);
         self.unflushed = None;
         self.drain_worker();
     }
@@ -212,6 +213,7 @@ impl System {
             self.forget_exchange(request);
         }
         self.link.runs.clear();
+        self.link.measures.clear();
         self.link.echo = None;
         self.made.clear();
         self.oracle = Oracle::new();
@@ -311,6 +313,7 @@ fn is_outcome(input: &Input) -> bool {
             | Input::Closed { .. }
             | Input::Answered { .. }
             | Input::RunEnded { .. }
+            | Input::Measured { .. }
     )
 }
 

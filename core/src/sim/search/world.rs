@@ -6,17 +6,18 @@ use core::time::Duration;
 use serde_json::json;
 
 use super::{
-    Ending, Move, Seen, System,
+    Ending, Move, Room, Seen, System,
     link::{Down, Exchange, Link, Run, Side, Stage, Up, Wire},
 };
 use crate::{
     engine::{EngineError, Output},
+    machine::Memory,
     studio::{self, CallId},
     time::Mono,
     wire::CloseCode,
     worker::{
-        Command, ConnId, ConnectFailure, HttpAnswer, HttpFailure, Input, RequestId, RunId, SessionEnd,
-        states::SessionState,
+        Command, ConnId, ConnectFailure, HttpAnswer, HttpFailure, Input, MeasureId, RequestId, RunId,
+        SessionEnd, states::SessionState,
     },
 };
 
@@ -34,6 +35,10 @@ fn runs(link: &Link) -> Vec<u64> {
     link.runs.keys().copied().collect()
 }
 
+fn measures(link: &Link) -> Vec<u64> {
+    link.measures.iter().copied().collect()
+}
+
 impl System {
     /// Makes a move, whatever it costs.
     pub(super) fn make(&mut self, next: Move) {
@@ -42,6 +47,7 @@ impl System {
             Move::Down(nth) => self.at(wires, nth, Self::down),
             Move::Exchange(nth) => self.at(exchanges, nth, Self::exchange),
             Move::RunEnds(nth, ending) => self.at(runs, nth, |system, run| system.end_run(run, ending)),
+            Move::Measured(nth, room) => self.at(measures, nth, |system, id| system.measured(id, room)),
             Move::Pass => self.pass(),
             Move::Drop(nth, seen) => self.at(wires, nth, |system, conn| system.drop_wire(conn, seen)),
             Move::Break(nth, seen) => {
@@ -163,6 +169,13 @@ impl System {
         };
         self.tell_worker(Input::RunEnded { run: RunId(run), outcome });
         self.link.runs.remove(&run);
+    }
+
+    fn measured(&mut self, measure: u64, room: Room) {
+        let free = if room == Room::Enough { u64::MAX } else { 0 };
+        let memory = Memory { gpu_total: None, gpu_free: Some(free), host_available: None };
+        self.link.measures.remove(&measure);
+        self.tell_worker(Input::Measured { measure: MeasureId(measure), memory, resident: false });
     }
 
     fn drop_wire(&mut self, conn: u64, seen: Seen) {

@@ -14,7 +14,7 @@ use crate::{
         Action, Answer, CallId, ConnId, Input, JobRecord, NewJob, Options, Record, Standing, Step, Studio,
     },
     time::{Mono, Now, Wall},
-    wire::{CloseCode, JobId, LogLevel, Task},
+    wire::{CliDefaults, CloseCode, JobId, LogLevel, ModelFile, ModelSource, Task},
 };
 
 /// The studio's program and what it has stored.
@@ -196,8 +196,13 @@ impl State {
             Task::image(prompt.clone(), "webp".into())
         };
         let id = JobId::from(format!("job {}/%", self.desk.queued));
-        let job =
-            NewJob { id: Some(id.clone()), vram_gb_estimate: 4.into(), ..NewJob::new("synthetic", task) };
+        let is_offloaded = self.scenario.measured && self.dice.below(3) == 0;
+        let job = NewJob {
+            id: Some(id.clone()),
+            vram_gb_estimate: 4.into(),
+            model_source: is_offloaded.then(offloaded),
+            ..NewJob::new("synthetic", task)
+        };
         self.ledger.wanted(prompt, id.clone(), is_json);
         if !matches!(self.ask(|call| Input::QueueJob { call, job: Box::new(job) }), Some(Answer::Job(_))) {
             // The queue is full: nothing was promised.
@@ -290,4 +295,11 @@ impl State {
         let span = self.dice.between(Duration::from_millis(200), Duration::from_secs(40));
         self.stall(conn, way, span);
     }
+}
+
+/// A model whose weights are kept in the host's memory.
+fn offloaded() -> ModelSource {
+    let file = ModelFile { approx_bytes: Some(8 << 30), ..ModelFile::default() };
+    let cli_defaults = CliDefaults { offload_to_cpu: Some(true), ..CliDefaults::default() };
+    ModelSource { engine: "synthetic".into(), files: vec![file], cli_defaults }
 }

@@ -17,10 +17,13 @@ use super::{
     promise::promise,
     state::{State, World, micros},
 };
+use futures::future::{BoxFuture, FutureExt as _};
+
 use crate::{
-    drive::{Connect, Progress, Runtime, Store, identity_of},
+    drive::{self, Connect, Launched, NoMachine, Progress, Runtime, Store, identity_of},
     engine::SpilledFile,
     http::{HttpAnswer, HttpFailure, HttpRequest},
+    machine::{Memory, Process, ProgramFailure, Ran, ServerWanted},
     time::{Mono, Now, Wall},
     wire::Secret,
     worker::{Change, ConnectFailure, Identity, Key, Upload},
@@ -42,6 +45,8 @@ pub(super) struct Machine {
     identity: BTreeMap<Key, Secret>,
     pub(super) disk_is_full: bool,
     pub(super) had_full_disk: bool,
+    gpu_is_taken: bool,
+    host_is_taken: bool,
     /// Results in private files of the process that runs.
     pub(super) files: BTreeMap<Arc<str>, String>,
     sleepers: BTreeMap<u64, (Mono, Waker)>,
@@ -55,6 +60,25 @@ impl Machine {
     /// Whether an error in the log is one that something here explains.
     pub(super) fn has_reason_for(&self, line: &str) -> bool {
         (self.had_full_disk && line.contains("no space left")) || line.contains("the engine did not stop")
+    }
+
+    /// Others take the memory of the GPU or of the host, or give it back.
+    pub(super) fn takes_memory(&mut self, is_gpu: bool, taken: bool) {
+        if is_gpu {
+            self.gpu_is_taken = taken;
+        } else {
+            self.host_is_taken = taken;
+        }
+    }
+
+    /// What is free: for each job, or for none.
+    fn memory(&self) -> Memory {
+        let free = |taken, gib: u64| Some(if taken { 2 << 30 } else { gib << 30 });
+        Memory {
+            gpu_total: Some(24 << 30),
+            gpu_free: free(self.gpu_is_taken, 23),
+            host_available: free(self.host_is_taken, 48),
+        }
     }
 
     fn mono(&self, now: u64) -> Mono {
@@ -79,6 +103,9 @@ impl Machine {
         });
     }
 }
+
+/// When a measurement ends that never does.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
 thread_local! {
     /// How long the closure that runs now is to take, if it says so.
@@ -177,6 +204,48 @@ impl Runtime for SimRuntime {
             let gone = runtime.world.lock().machines[runtime.machine].files.remove(&file.path);
             assert!(gone.is_some(), "a result's file is deleted twice");
         }
+    }
+
+    fn machine(&self) -> Arc<dyn drive::Machine> {
+        Arc::new(Meter(self.clone()))
+    }
+}
+
+/// The machine as its runtime knows it: nothing but its memory, which takes a while to measure.
+struct Meter(SimRuntime);
+
+impl drive::Machine for Meter {
+    fn run(&self, process: Process) -> BoxFuture<'static, Result<Ran, ProgramFailure>> {
+        NoMachine.run(process)
+    }
+
+    fn launch(&self, server: ServerWanted) -> BoxFuture<'static, Result<Launched, ProgramFailure>> {
+        NoMachine.launch(server)
+    }
+
+    fn find(&self, programs: Vec<String>) -> BoxFuture<'static, Vec<Option<String>>> {
+        NoMachine.find(programs)
+    }
+
+    fn measure(&self) -> BoxFuture<'static, Memory> {
+        let SimRuntime { world, machine } = self.0.clone();
+        let (promise, kept) = promise();
+        let mut state = world.lock();
+        let bad = state.scenario.bad_measurements;
+        let goes_wrong = state.goes_wrong(bad);
+        let longest = Duration::from_secs(if goes_wrong { 10 } else { 2 });
+        let span = state.dice.between(Duration::from_millis(20), longest);
+        if goes_wrong && state.dice.below(3) == 0 {
+            // It never ends, and its promise is kept as long as somebody waits.
+            state.after(FOR_EVER, move |_| promise.keep(Memory::default()));
+        } else {
+            let is_blind = goes_wrong && state.dice.below(2) == 0;
+            state.after(span, move |state| {
+                let memory = state.machines[machine].memory();
+                promise.keep(if is_blind { Memory::default() } else { memory });
+            });
+        }
+        kept.boxed()
     }
 }
 

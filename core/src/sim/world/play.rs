@@ -215,6 +215,8 @@ impl Play {
         state.say(format_args!("fair weather"));
         for at in 0..state.machines.len() {
             state.machines[at].disk_is_full = false;
+            state.machines[at].takes_memory(true, false);
+            state.machines[at].takes_memory(false, false);
             state.orders.extend([Order::Resume(at), Order::Threshold(at, 8.0)]);
         }
         // A studio that was answered for holds jobs that no worker has, until their sessions end.
@@ -277,6 +279,11 @@ fn strike(state: &mut State) {
         Fault::Threshold => {
             state.orders.push_back(Order::Threshold(machine, 2.0));
             state.after(while_, move |state| state.orders.push_back(Order::Threshold(machine, 8.0)));
+        }
+        Fault::GpuTaken | Fault::HostTaken => {
+            let is_gpu = fault == Fault::GpuTaken;
+            state.machines[machine].takes_memory(is_gpu, true);
+            state.after(while_ * 4, move |state| state.machines[machine].takes_memory(is_gpu, false));
         }
         Fault::WallJump => {
             let hours = i64::try_from(state.dice.below(97)).unwrap_or(0) - 48;

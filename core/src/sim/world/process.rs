@@ -50,7 +50,7 @@ impl Wake for Bell {
 
 impl Process {
     pub(super) fn start(world: &World, machine: usize) -> Self {
-        let (identity, process, seed, label) = {
+        let (identity, process, seed, label, measured) = {
             let mut state = world.lock();
             let process = state.number();
             let seed = state.dice.seed();
@@ -60,7 +60,7 @@ impl Process {
             let identity = machine_.identity();
             state.report.processes += 1;
             state.say(format_args!("box {machine}: starts, {:?}", identity.worker_id));
-            (identity, process, seed, format!("box {machine}"))
+            (identity, process, seed, format!("box {machine}"), state.scenario.measured)
         };
         let settings = Settings {
             api_base: ApiBase::parse("http://studio").expect("an address"),
@@ -73,6 +73,7 @@ impl Process {
                 ..Capabilities::default()
             },
             services: Vec::new(),
+            measured_engines: measured.then(|| "synthetic".into()).into_iter().collect(),
             reconnect_attempts: None,
         };
         let options = Options {
@@ -147,13 +148,14 @@ impl Witness for Eyes {
                 // A worker that was told nothing has not heard of this `now`.
                 let was_told = std::mem::take(&mut self.was_told);
                 assert!(*until > now.mono || !was_told, "a wait must be for later than now");
-                self.judge(self.oracle.check_rest(worker));
+                let kept = self.oracle.check_rest(worker, now.mono, *until);
+                self.judge(kept);
                 let sessions = worker.counters().sessions;
                 self.world.lock().report.sessions += sessions - self.sessions;
                 self.sessions = sessions;
             }
             Step::Do(action) => {
-                let kept = self.oracle.check(action);
+                let kept = self.oracle.check(action, worker, now.mono);
                 self.judge(kept);
                 let mut world = self.world.lock();
                 world.report.actions += 1;

@@ -35,6 +35,10 @@ pub enum Fault {
     Pause,
     /// A worker's threshold is lowered below what jobs want, for a while.
     Threshold,
+    /// Others have the memory of a worker's GPU for a while.
+    GpuTaken,
+    /// Others have the memory of a worker's host for a while.
+    HostTaken,
     /// A worker's wall clock jumps, forwards or back, by up to two days.
     WallJump,
     /// A worker's machine sleeps, and its monotonic clock with it.
@@ -66,7 +70,12 @@ impl Fault {
             | Self::Revoke
             | Self::StudioKill
             | Self::StudioShutDown => 700,
-            Self::Kill | Self::Threshold | Self::DiskFull | Self::LogFlood => 400,
+            Self::Kill
+            | Self::Threshold
+            | Self::GpuTaken
+            | Self::HostTaken
+            | Self::DiskFull
+            | Self::LogFlood => 400,
             _ => 0,
         }
     }
@@ -131,6 +140,10 @@ pub struct Scenario {
     pub run_time: Duration,
     /// Whether registrations wait for an operator.
     pub operator: bool,
+    /// Whether workers measure the memory before they accept a job.
+    pub measured: bool,
+    /// Measurements of a thousand that find nothing, take too long or never end.
+    pub bad_measurements: u32,
 }
 
 impl Scenario {
@@ -144,7 +157,7 @@ impl Scenario {
         let faults = Fault::ALL.into_iter().filter(|_| dice.below(24) < often).collect();
         let slowest = dice.pick(&[ms(1), ms(40), ms(400), secs(3)]);
         let wrong = [0, 0, 20, 100, 300];
-        Self {
+        let mut scenario = Self {
             seed,
             workers: dice.pick(&[1, 1, 1, 2, 3]),
             span: secs(dice.pick(&[120, 300, 600, 1_200])),
@@ -160,7 +173,14 @@ impl Scenario {
             bad_runs: dice.pick(&wrong),
             run_time: dice.pick(&[ms(5), secs(2), secs(30), secs(90)]),
             operator: dice.below(2) == 0,
+            measured: dice.below(3) == 0,
+            bad_measurements: dice.pick(&wrong),
+        };
+        if scenario.measured {
+            let taken = [Fault::GpuTaken, Fault::HostTaken];
+            scenario.faults.extend(taken.into_iter().filter(|_| dice.below(24) < often));
         }
+        scenario
     }
 
     /// One worker with nothing to do and nothing going wrong.
@@ -203,6 +223,8 @@ impl Scenario {
             bad_runs: 0,
             run_time: Duration::from_millis(500),
             operator: false,
+            measured: false,
+            bad_measurements: 0,
         }
     }
 }

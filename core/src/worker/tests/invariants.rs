@@ -14,6 +14,8 @@ fn operations() -> impl Strategy<Value = Vec<(u8, u8)>> {
         // An engine and uploads that end.
         3 => 13..=15_u8,
         3 => 16..=18_u8,
+        // Memory is measured, bytes move.
+        3 => Just(18_u8),
         // Time passes, frames leave, things are stored.
         4 => prop_oneof![Just(20_u8), Just(22), Just(31), Just(19)],
         // Sessions end.
@@ -27,7 +29,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_histories_keep_every_promise(registered in 0..4_u8, operations in operations()) {
+    fn random_histories_keep_every_promise(registered in 0..8_u8, operations in operations()) {
         let mut data = alloc::vec![registered];
         data.extend(operations.into_iter().flat_map(|(op, how)| [op, how]));
         crate::sim::session(&data);

@@ -72,6 +72,7 @@ pub(super) fn settings(identity: Identity) -> Settings {
             ..Capabilities::default()
         },
         services: TaskKind::ALL.into_iter().map(listed).collect(),
+        measured_engines: Vec::new(),
         reconnect_attempts: None,
     }
 }
