@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use studio_worker_core::{transport::NoRandomness, worker::Exit};
 
-use crate::{config::ConfigError, engines::EngineNameError, lock::LockError};
+use crate::{config::ConfigError, engines::SetupError, lock::LockError, trial::TrialError};
 
 /// Why a subcommand did not do what it was asked to do: one line for a person, and exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +21,11 @@ pub enum Error {
         /// The configuration.
         path: PathBuf,
         /// Which engine, and what to do.
-        problem: EngineNameError,
+        problem: SetupError,
     },
+    /// A job can't be tried.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
     /// A value on the command line that can't be used.
     #[error("{0}")]
     Argument(String),

@@ -4,11 +4,12 @@
 //! | --- | --- |
 //! | [`commands`] | the command line |
 //! | [`config`] | `config.toml`: reading, merging, watching |
-//! | [`engines`] | from an engine's name to an engine |
+//! | [`engines`] | from a configuration to engines, and what they can serve |
 //! | [`lock`] | one worker for each configuration |
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
+//! | [`trial`] | one job without a studio |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
 pub mod commands;
@@ -31,6 +32,7 @@ pub mod sim {
 }
 #[cfg(feature = "studio")]
 pub mod studio;
+pub mod trial;
 
 pub use commands::main;
 pub use error::Error;

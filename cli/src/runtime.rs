@@ -32,7 +32,7 @@ pub use studio_worker_core::{
     },
 };
 use studio_worker_core::{
-    engine::{Engine, EngineError, advertise},
+    engine::{Engine, EngineError, Missing, Survey, advertise},
     wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
     worker::{LogLine, Options, Settings},
 };
@@ -40,7 +40,7 @@ use studio_worker_core::{
 use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, ConfigStore, DEFAULT_API_BASE_URL, Edit, Seen, Watcher, gigabytes, masked},
-    engines::{self, Pace},
+    engines::{self, Engines, Pace},
     lock::InstanceLock,
     logging, machine,
     runtimes::Runtime,
@@ -50,6 +50,9 @@ use crate::{
 /// Between two looks at the configuration. A change counts at the second look, so it reaches a running worker within
 /// one heartbeat.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks at the configuration between two surveys of the engines: a minute.
+const SURVEY_LOOKS: u32 = 60;
 
 const UNUSABLE: &str = "the worker goes on as it was, since the changed configuration can't be used";
 
@@ -233,6 +236,8 @@ pub fn settings(config: &Config, engine: &dyn Engine) -> Settings {
         label: config.label.clone(),
         capabilities: own_capabilities(config),
         services: engine.services(),
+        // Whatever else is configured asks a server that has its memory, or says nothing of it.
+        measured_engines: ["llama-cpp", "sd-cpp"].map(String::from).to_vec(),
         reconnect_attempts: config.ws_reconnect_attempts,
     }
 }
@@ -314,9 +319,10 @@ pub async fn run_loops(
     shutdown: Option<Shutdown>,
 ) -> Result<Exit, Error> {
     let pace = Pace::of(&config);
-    let engine = engines::build(&config, &pace)
+    let engines = engines::build(&config, &pace)
         .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
-    log_services(&config, &*engine);
+    let (engine, found) = engines.survey(on).await;
+    log_services(&config, &*engine, &found);
     if config.only_when_idle {
         log::warn!(
             "`only_when_idle` is not in this version: jobs are taken also while somebody uses this machine"
@@ -325,7 +331,8 @@ pub async fn run_loops(
     if let Some(disclosure) = disclosure(&config) {
         log::warn!("{disclosure}");
     }
-    let options = Options::new(settings(&config, &*engine), format!("studio-worker/{VERSION}"));
+    let mut options = Options::new(settings(&config, &*engine), format!("studio-worker/{VERSION}"));
+    options.run_limit = Duration::from_secs(config.job_limit_secs.into());
     let store = Arc::new(ConfigStore::new(file.clone()));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
@@ -333,7 +340,7 @@ pub async fn run_loops(
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
     let (watcher, told) = (Watcher::new(file, config), handle.clone());
-    let watching = move || watch(watcher, engine, &pace, &told, &ended);
+    let watching = move || watch(watcher, Served { engines, engine, found, on }, &pace, &told, &ended);
     if let Err(error) = thread::Builder::new().name("config".into()).spawn(watching) {
         log::warn!(
             "changes of the configuration count after a restart only, since no thread could be had: {error}"
@@ -350,36 +357,76 @@ pub async fn run_loops(
     Ok(exit)
 }
 
-/// Takes over what changes in the configuration, until the other end of `ended` is dropped.
+/// What is served, and how that is found out.
+struct Served {
+    engines: Engines,
+    engine: Arc<dyn Engine>,
+    found: Survey,
+    on: Runtime,
+}
+
+impl Served {
+    /// Looks again: whether something else is served now.
+    fn look(&mut self) -> Result<bool, Error> {
+        let (engine, found) = self.on.block_on(self.engines.survey(self.on))?;
+        let changed = found.services != self.found.services;
+        if changed {
+            self.engine = engine;
+        }
+        self.found = found;
+        Ok(changed)
+    }
+
+    /// Takes other engines, and looks what they serve.
+    fn replace(&mut self, engines: Engines) -> Result<(), Error> {
+        let (engine, found) = self.on.block_on(engines.survey(self.on))?;
+        *self = Self { engines, engine, found, on: self.on };
+        Ok(())
+    }
+}
+
+/// Takes over what changes in the configuration and in what engines can serve, until the other end of `ended` is dropped.
 fn watch(
     mut watcher: Watcher,
-    mut engine: Arc<dyn Engine>,
+    mut served: Served,
     pace: &Pace,
     handle: &WorkerHandle,
     ended: &mpsc::Receiver<Infallible>,
 ) {
-    let mut served = watcher.config().clone();
+    let mut known = watcher.config().clone();
+    let mut looks = 0;
     while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
         let config = match watcher.look() {
-            Seen::Nothing => continue,
+            Seen::Changed(config) => Some(config),
+            Seen::Nothing => None,
             Seen::Mended => {
                 log::info!("the configuration is fine again");
-                continue;
+                None
             }
             Seen::Broken(problem) => {
                 log::warn!("{UNUSABLE}: {problem}");
-                continue;
+                None
             }
-            Seen::Changed(config) => config,
+        };
+        looks += 1;
+        let due = looks >= SURVEY_LOOKS && served.engines.can_change();
+        let Some(config) = config else {
+            if due {
+                looks = 0;
+                look_again(&mut served, &known, handle);
+            }
+            continue;
         };
         pace.follow(&config);
         let mut changed = None;
-        if !engines::same(&served, &config) {
-            match engines::build(&config, pace) {
-                Ok(built) => {
-                    log_services(&config, &*built);
-                    engine = Arc::clone(&built);
-                    changed = Some(built);
+        if !engines::same(&known, &config) {
+            let replaced = engines::build(&config, pace)
+                .map_err(|problem| problem.to_string())
+                .and_then(|engines| served.replace(engines).map_err(|problem| problem.to_string()));
+            match replaced {
+                Ok(()) => {
+                    log_services(&config, &*served.engine, &served.found);
+                    changed = Some(Arc::clone(&served.engine));
                 }
                 Err(problem) => {
                     log::warn!("{UNUSABLE}: {problem}");
@@ -388,23 +435,46 @@ fn watch(
             }
         }
         log::debug!("the configuration changed");
-        handle.reconfigure(settings(&config, &*engine), changed);
-        served = *config;
+        handle.reconfigure(settings(&config, &*served.engine), changed);
+        known = *config;
     }
 }
 
-/// Says what is served, and that a combination of engines may be less than its name promises.
-fn log_services(config: &Config, engine: &dyn Engine) {
+/// Servers come and go, and programs are installed: what is served follows.
+fn look_again(served: &mut Served, config: &Config, handle: &WorkerHandle) {
+    match served.look() {
+        Ok(true) => {
+            log_services(config, &*served.engine, &served.found);
+            handle.reconfigure(settings(config, &*served.engine), Some(Arc::clone(&served.engine)));
+        }
+        Ok(false) => {}
+        Err(problem) => log::warn!("what the engines can serve could not be found out: {problem}"),
+    }
+}
+
+/// Says what is served and what is missing for more.
+fn log_services(config: &Config, engine: &dyn Engine, found: &Survey) {
     let capabilities = build_capabilities(config, engine);
-    let engines = capabilities.model_engines.unwrap_or_default().join(", ");
-    log::info!(
-        "serves {} with {engines}: {}",
-        capabilities.task_kinds.join(", "),
-        capabilities.supported_models.join(", ")
-    );
-    if config.engine == "multi" && config.engines.is_empty() {
+    let engines = capabilities.model_engines.unwrap_or_default();
+    if engines.is_empty() {
+        log::warn!("nothing can be served now, so no job will come: see `studio-worker engines`");
+    } else {
+        log::info!(
+            "serves {} with {}: {}",
+            capabilities.task_kinds.join(", "),
+            engines.join(", "),
+            capabilities.supported_models.join(", ")
+        );
+    }
+    for Missing { engine, what, how } in &found.missing {
+        // Of what nobody asked for, nothing is missed.
+        let named = config.engine == *engine || config.engines.contains(engine);
+        let level = if named { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "the engine {engine} lacks {what}: {how}");
+    }
+    if engines == ["synthetic"] && config.engine == "multi" && config.engines.is_empty() {
         log::warn!(
-            "this version serves no real models yet: results are made up by the synthetic engine, for its own models only"
+            "no engine for real models is set up: results are made up by the synthetic engine, for its own models only (see `studio-worker engines`)"
         );
     }
 }

@@ -1,16 +1,20 @@
 //! Which async runtime drives the worker: both run the same core by the same loop.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use clap::ValueEnum;
 use futures::future::BoxFuture;
 use studio_worker_core::{
-    drive::{Store, WorkerHandle},
-    engine::Engine,
+    drive::{Store, WorkerHandle, carry_out_showing},
+    engine::{Engine, EngineError, Recipe},
+    machine::Transfer,
     worker::{Exit, Options},
 };
 
-use crate::Error;
+use crate::{Error, VERSION};
 
 #[cfg(not(any(feature = "async-std", feature = "tokio")))]
 compile_error!("a worker needs a runtime: build with the feature `async-std`, `tokio` or both");
@@ -56,6 +60,38 @@ impl Runtime {
             #[allow(unreachable_patterns, reason = "both are built in")]
             _ => Err(self.is_missing()),
         }
+    }
+
+    /// Carries a recipe out beside any worker: a survey of an engine, or a job that a person tries. How far its downloads
+    /// are is told to `on_transfer`.
+    pub fn carry_out_showing<T: Send + 'static>(
+        self,
+        recipe: Box<dyn Recipe<T>>,
+        on_transfer: impl Fn(Transfer) + Send + Sync + 'static,
+    ) -> BoxFuture<'static, Result<T, EngineError>> {
+        let user_agent: Arc<str> = format!("studio-worker/{VERSION}").into();
+        match self {
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => {
+                let runtime = studio_worker_async_std::AsyncStd::new();
+                Box::pin(carry_out_showing(runtime, user_agent, recipe, on_transfer))
+            }
+            #[cfg(feature = "tokio")]
+            Self::Tokio => {
+                let runtime = studio_worker_tokio::Tokio::new();
+                Box::pin(carry_out_showing(runtime, user_agent, recipe, on_transfer))
+            }
+            #[allow(unreachable_patterns, reason = "both are built in")]
+            _ => Box::pin(ready(Err(EngineError::transient(self.is_missing())))),
+        }
+    }
+
+    /// The same, without telling.
+    pub fn carry_out<T: Send + 'static>(
+        self,
+        recipe: Box<dyn Recipe<T>>,
+    ) -> BoxFuture<'static, Result<T, EngineError>> {
+        self.carry_out_showing(recipe, |_| ())
     }
 
     /// Runs a future to its end, on this thread.

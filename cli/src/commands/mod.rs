@@ -10,6 +10,7 @@ mod settings;
 mod status;
 #[cfg(feature = "studio")]
 mod studio;
+mod trial;
 
 use std::{
     ffi::OsString,
@@ -64,6 +65,14 @@ pub enum Command {
     #[cfg(feature = "studio")]
     #[command(after_help = studio::EXAMPLES)]
     Studio(studio::Studio),
+    /// Run one job on the configured engine, without a studio, and keep the result: to see that the engine works.
+    #[command(
+        after_help = "Examples:\n  studio-worker try image --param prompt='a red fox' --param width=768 --out fox.png\n  studio-worker try llm --param prompt='Why is the sky blue?'\n  studio-worker try audio_stt --param input_url=speech.wav"
+    )]
+    Try(trial::Try),
+    /// Show what this machine can serve now, and how to get what is missing for more.
+    #[command(after_help = "Example:\n  studio-worker engines --json")]
+    Engines(trial::Engines),
     /// Store what the next registration is to say, without using the network.
     #[command(
         after_help = "Example:\n  studio-worker register --api-base-url https://studio.example --label 'my machine'"
@@ -158,6 +167,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Demo(demo) => demo.run(cli.runtime, out)?,
         #[cfg(feature = "studio")]
         Command::Studio(studio) => studio.run(out)?,
+        Command::Try(it) => it.run(&file()?, cli.runtime, out)?,
+        Command::Engines(engines) => engines.run(&file()?, cli.runtime, out)?,
         Command::Register(register) => register.run(&file()?, out)?,
         Command::Status(status) => status.run(&file()?, out)?,
         Command::Config => settings::show(&file()?, out)?,

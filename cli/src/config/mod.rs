@@ -4,6 +4,7 @@
 //! and changes nothing. Writing is a merge: only the keys that this program changes are written, at their
 //! places, and everything else in the file stays as it is, byte for byte.
 
+mod commands;
 mod document;
 mod error;
 mod file;
@@ -20,6 +21,7 @@ mod watch;
 use std::path::PathBuf;
 
 use studio_worker_core::{
+    engine::command::Entry,
     wire::{AddressError, ApiBase, Finite, Secret},
     worker::{Identity, Settings},
 };
@@ -65,6 +67,22 @@ pub struct Config {
     pub engines: Vec<String>,
     /// The address of the engine `gradio`.
     pub gradio_endpoint_url: Option<String>,
+    /// The address of the engine `openai`.
+    pub openai_base_url: Option<String>,
+    /// The file whose first line is the key of the engine `openai`; the environment is looked at first.
+    pub openai_api_key_file: Option<PathBuf>,
+    /// The programs of the engine `command`.
+    pub commands: Vec<Entry>,
+    /// The program of the engine `llama-cpp`: a path, or a name to look for in `PATH`.
+    pub llama_server: String,
+    /// How long a model of the engine `llama-cpp` stays loaded without a job, in seconds.
+    pub llama_idle_secs: u32,
+    /// The program of the engine `sd-cpp`; none: it is looked for.
+    pub sd_cli: Option<PathBuf>,
+    /// How long the engine may take for one job, in seconds; downloads don't count.
+    pub job_limit_secs: u32,
+    /// Whether inputs of jobs may be fetched from private addresses.
+    pub allow_private_inputs: bool,
     /// Models to offer beside those that the engine knows.
     pub supported_models_override: Vec<String>,
     /// How long each job of the synthetic engine waits before it is made, in milliseconds.
@@ -109,6 +127,14 @@ impl Config {
             engine: DEFAULT_ENGINE.into(),
             engines: Vec::new(),
             gradio_endpoint_url: None,
+            openai_base_url: None,
+            openai_api_key_file: None,
+            commands: Vec::new(),
+            llama_server: "llama-server".into(),
+            llama_idle_secs: 300,
+            sd_cli: None,
+            job_limit_secs: 1_800,
+            allow_private_inputs: false,
             supported_models_override: Vec::new(),
             synthetic_delay_ms: 0,
             auto_update_enabled: true,

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use studio_worker_core::{
+    engine::Server,
     wire::{ApiBase, Finite, Secret},
     worker::Identity,
 };
 use toml_edit::{Item, Value};
 
-use super::{Config, ConfigError, SECRET_KEYS, document::Document};
+use super::{Config, ConfigError, SECRET_KEYS, commands, document::Document};
 use crate::{engines, logging};
 
 /// Every key that is known, in the order in which they are printed.
-pub(super) const KEYS: [&str; 28] = [
+pub(super) const KEYS: [&str; 36] = [
     "api_base_url",
     "worker_id",
     "auth_token",
@@ -22,6 +23,13 @@ pub(super) const KEYS: [&str; 28] = [
     "engine",
     "engines",
     "gradio_endpoint_url",
+    "openai_base_url",
+    "openai_api_key_file",
+    "llama_server",
+    "llama_idle_secs",
+    "sd_cli",
+    "job_limit_secs",
+    "allow_private_inputs",
     "supported_models_override",
     "synthetic_delay_ms",
     "auto_update_enabled",
@@ -41,6 +49,8 @@ pub(super) const KEYS: [&str; 28] = [
     "local_api_port",
     "stream_port",
     "local_api_token",
+    // A list of tables, so last.
+    commands::KEY,
 ];
 
 /// Reads every key that is there.
@@ -71,7 +81,20 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     for name in &config.engines {
         engines::check_member(name).map_err(|problem| error("engines", problem.to_string()))?;
     }
-    config.gradio_endpoint_url = fields.filled("gradio_endpoint_url")?;
+    config.gradio_endpoint_url = fields.server("gradio_endpoint_url")?;
+    config.openai_base_url = fields.server("openai_base_url")?;
+    config.openai_api_key_file = fields.filled("openai_api_key_file")?.map(|path| from_home(&path));
+    if let Some(program) = fields.filled("llama_server")? {
+        config.llama_server = from_home(&program).to_string_lossy().into_owned();
+    }
+    fields.set(&mut config.llama_idle_secs, "llama_idle_secs", Fields::whole)?;
+    config.sd_cli = fields.filled("sd_cli")?.map(|path| from_home(&path));
+    fields.set(&mut config.job_limit_secs, "job_limit_secs", Fields::whole)?;
+    if config.job_limit_secs == 0 {
+        return Err(error("job_limit_secs", "no job can be done in 0 seconds".into()));
+    }
+    fields.set(&mut config.allow_private_inputs, "allow_private_inputs", Fields::switch)?;
+    config.commands = commands::read(&fields)?;
     fields.set(&mut config.supported_models_override, "supported_models_override", Fields::texts)?;
     fields.set(&mut config.synthetic_delay_ms, "synthetic_delay_ms", Fields::whole)?;
     fields.set(&mut config.auto_update_enabled, "auto_update_enabled", Fields::switch)?;
@@ -89,13 +112,13 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     Ok(config)
 }
 
-struct Fields<'a> {
-    document: &'a Document,
+pub(super) struct Fields<'a> {
+    pub(super) document: &'a Document,
     path: &'a Path,
 }
 
 impl Fields<'_> {
-    fn error(&self, key: &'static str, problem: String) -> ConfigError {
+    pub(super) fn error(&self, key: &'static str, problem: String) -> ConfigError {
         let line = self.document.line_of(key);
         ConfigError::Value { path: self.path.to_owned(), line, key, problem }
     }
@@ -113,7 +136,7 @@ impl Fields<'_> {
         Ok(())
     }
 
-    fn wrong(&self, key: &'static str, wanted: &str, item: &Item) -> ConfigError {
+    pub(super) fn wrong(&self, key: &'static str, wanted: &str, item: &Item) -> ConfigError {
         self.error(key, format!("must be {wanted}, not {}", kind(item)))
     }
 
@@ -128,6 +151,15 @@ impl Fields<'_> {
     /// A text that means nothing when it is empty.
     fn filled(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
         Ok(self.text(key)?.filter(|text| !text.trim().is_empty()))
+    }
+
+    /// The address of a server.
+    fn server(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
+        let address = self.filled(key)?;
+        if let Some(problem) = address.as_deref().and_then(|address| Server::new(address).err()) {
+            return Err(self.error(key, problem.to_string()));
+        }
+        Ok(address)
     }
 
     fn secret(&self, key: &'static str) -> Result<Option<Secret>, ConfigError> {
@@ -206,7 +238,7 @@ fn kind(item: &Item) -> &'static str {
 }
 
 /// A path in which a leading `~` is the home directory.
-fn from_home(path: &str) -> PathBuf {
+pub(super) fn from_home(path: &str) -> PathBuf {
     let home = || directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
     let rest = if path == "~" { Some("") } else { path.strip_prefix("~/") };
     match rest.and_then(|rest| Some(home()?.join(rest))) {

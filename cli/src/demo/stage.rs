@@ -87,7 +87,8 @@ impl Worker {
                 Edit::set("label", "demo"),
             ])
             .map_err(|e| failed(&e))?;
-        let engine = engines::build(&config, &engines::Pace::default()).map_err(|e| failed(&e))?;
+        let engines = engines::build(&config, &engines::Pace::default()).map_err(|e| failed(&e))?;
+        let (engine, _) = on.block_on(engines.survey(on)).map_err(|e| failed(&e))?;
         let settings = runtime::settings(&config, &*engine);
         let options = Options::new(settings, format!("studio-worker/{VERSION}"));
         let store = Arc::new(ConfigStore::new(file));

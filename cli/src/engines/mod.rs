@@ -1,0 +1,188 @@
+//! From a configuration to the engines that it names, and what they can serve on this machine.
+//!
+//! A configuration whose engine can't be served never runs on another one: it is an error that says what to do.
+
+mod names;
+mod pace;
+mod survey;
+
+use std::{env, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use studio_worker_core::{
+    engine::{
+        Engine, Missing, Multi, Server, command::Command, gradio::Gradio, input::InputPolicy, openai::OpenAi,
+        synthetic::Synthetic,
+    },
+    wire::Secret,
+};
+
+pub use names::EngineNameError;
+pub(crate) use names::{SERVED, check_member, check_name};
+pub use pace::Pace;
+
+use crate::{config::Config, logging};
+use pace::Paced;
+
+/// Where the key of the engine `openai` is looked for, in this order; then in the file that the configuration names.
+const OPENAI_KEYS: [&str; 2] = ["STUDIO_WORKER_OPENAI_API_KEY", "OPENAI_API_KEY"];
+
+/// Why there are no engines.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// A name that can't be served.
+    #[error("key `{key}`: {problem}")]
+    Name {
+        /// The key that names it.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: EngineNameError,
+    },
+    /// An engine that can't do without a key.
+    #[error("key `{key}`: the engine \"{engine}\" wants it: {how}")]
+    Wants {
+        /// The key that is missing or can't be used.
+        key: &'static str,
+        /// Whose it is.
+        engine: &'static str,
+        /// What to give.
+        how: String,
+    },
+}
+
+/// The engines that a configuration names.
+pub struct Engines {
+    members: Vec<Arc<dyn Engine>>,
+    /// What the configuration would have to say for more of them.
+    lacking: Vec<Missing>,
+}
+
+/// The engines that `config` names, of which the synthetic one has that pace. `multi` without `engines` is every engine that
+/// is configured.
+pub fn build(config: &Config, pace: &Pace) -> Result<Engines, SetupError> {
+    let (key, names) = match (config.engine.as_str(), config.engines.as_slice()) {
+        (Multi::NAME, []) => (None, SERVED.map(str::to_owned).to_vec()),
+        (Multi::NAME, engines) => (Some("engines"), engines.to_vec()),
+        (engine, _) => (Some("engine"), vec![engine.to_owned()]),
+    };
+    let mut engines = Engines { members: Vec::new(), lacking: Vec::new() };
+    let mut seen = Vec::new();
+    for name in &names {
+        if seen.contains(&name) {
+            continue;
+        }
+        seen.push(name);
+        if let Some(key) = key {
+            names::served(name).map_err(|problem| SetupError::Name { key, problem })?;
+        }
+        match (member(name, &names, config, pace), key) {
+            (Ok(engine), _) => engines.members.push(engine),
+            // One that nobody named and nobody set up.
+            (Err(SetupError::Wants { key, engine, how }), None) => {
+                engines.lacking.push(Missing {
+                    engine: engine.into(),
+                    what: format!("the key `{key}`"),
+                    how,
+                });
+            }
+            (Err(error), _) => return Err(error),
+        }
+    }
+    Ok(engines)
+}
+
+/// One engine. Those beside it are `names`.
+fn member(name: &str, names: &[String], config: &Config, pace: &Pace) -> Result<Arc<dyn Engine>, SetupError> {
+    let inputs = InputPolicy { allow_private: config.allow_private_inputs };
+    let timeout = Duration::from_secs(config.job_limit_secs.into());
+    let server = |key, engine, address: Option<&String>, example: &str| {
+        let wants = |how| SetupError::Wants { key, engine, how };
+        let address =
+            address.ok_or_else(|| wants(format!("give the server's address, like \"{example}\"")))?;
+        let server = Server::new(address).map_err(|problem| wants(problem.to_string()))?;
+        Ok(server.with_timeout(timeout))
+    };
+    Ok(match name {
+        Command::NAME => {
+            if config.commands.is_empty() {
+                let how = "name a program, as the comments in a new configuration and the README show".into();
+                return Err(SetupError::Wants { key: "commands", engine: Command::NAME, how });
+            }
+            Arc::new(Command::new(config.commands.clone(), inputs))
+        }
+        OpenAi::NAME => {
+            let address = config.openai_base_url.as_ref();
+            let mut server = server("openai_base_url", OpenAi::NAME, address, "http://127.0.0.1:8080")?;
+            if let Some(key) = openai_key(config)? {
+                let wants = |how| SetupError::Wants { key: "openai_api_key_file", engine: OpenAi::NAME, how };
+                server = server.with_key(key).map_err(|problem| wants(problem.to_string()))?;
+            }
+            Arc::new(OpenAi::new(server, Vec::new(), inputs))
+        }
+        Gradio::NAME => {
+            let address = config.gradio_endpoint_url.as_ref();
+            let server = server("gradio_endpoint_url", Gradio::NAME, address, "http://127.0.0.1:7860")?;
+            let models = config.supported_models_override.clone();
+            if models.is_empty() {
+                let how = "list what the app draws with, like [\"flux1-dev\"]".into();
+                return Err(SetupError::Wants {
+                    key: "supported_models_override",
+                    engine: Gradio::NAME,
+                    how,
+                });
+            }
+            Arc::new(Gradio::new(server, models))
+        }
+        _ => {
+            // Made-up pictures must not stand in for those of the app that the models are of.
+            let drawn = names.iter().any(|name| name == Gradio::NAME) && config.gradio_endpoint_url.is_some();
+            let models = if drawn { &[][..] } else { &config.supported_models_override };
+            Arc::new(Paced { engine: Synthetic::with_models(models), pace: pace.clone() })
+        }
+    })
+}
+
+/// The key of the engine `openai`, from the environment or its file.
+fn openai_key(config: &Config) -> Result<Option<Secret>, SetupError> {
+    let filled = |key: String| {
+        let key = key.trim();
+        (!key.is_empty()).then(|| Secret::from(key.to_owned()))
+    };
+    let mut key = OPENAI_KEYS.into_iter().find_map(|name| env::var(name).ok().and_then(filled));
+    if let (None, Some(path)) = (&key, &config.openai_api_key_file) {
+        let wants = |how| SetupError::Wants { key: "openai_api_key_file", engine: OpenAi::NAME, how };
+        let text = fs::read_to_string(path)
+            .map_err(|problem| wants(format!("{} can't be read: {problem}", path.display())))?;
+        key = filled(text.lines().next().unwrap_or_default().to_owned());
+        if key.is_none() {
+            return Err(wants(format!("{} has no key in its first line", path.display())));
+        }
+    }
+    key.iter().for_each(logging::learn);
+    Ok(key)
+}
+
+/// Where model files are kept.
+pub fn models_root(config: &Config) -> PathBuf {
+    config.models_root.clone().unwrap_or_else(|| {
+        let dirs = directories::ProjectDirs::from("gg", "minis", "minis-studio-worker");
+        dirs.map_or_else(|| "models".into(), |dirs| dirs.data_local_dir().join("models"))
+    })
+}
+
+/// Whether `old` and `new` make the same engines.
+pub(crate) fn same(old: &Config, new: &Config) -> bool {
+    let parts = |config: &Config| {
+        (
+            (config.engine.clone(), config.engines.clone(), config.supported_models_override.clone()),
+            (
+                config.gradio_endpoint_url.clone(),
+                config.openai_base_url.clone(),
+                config.openai_api_key_file.clone(),
+            ),
+            (config.commands.clone(), config.models_root.clone(), config.sd_cli.clone()),
+            (config.llama_server.clone(), config.llama_idle_secs),
+            (config.job_limit_secs, config.allow_private_inputs),
+        )
+    };
+    parts(old) == parts(new)
+}
