@@ -1,6 +1,6 @@
 //! One HTTP exchange: what the worker and the engines ask of a runtime, and what it answers.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -159,6 +159,69 @@ impl HttpAnswer {
     /// Whether the status is a 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+}
+
+/// Asks for a file, or for what is missing of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRequest {
+    /// Where it is.
+    pub url: String,
+    /// How much of it is here already, in bytes: the rest is asked for.
+    pub from: u64,
+    /// What that is a part of, as its server named it. If the file is another one now, all of it comes.
+    pub if_range: Option<String>,
+    /// Which addresses the host may have.
+    pub reach: Reach,
+}
+
+impl FileRequest {
+    /// What it says in headers beside `Host` and `User-Agent`.
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        // Bytes are counted and hashed as they are.
+        let mut headers = Vec::from([("Accept-Encoding", "identity".into())]);
+        if self.from > 0 {
+            headers.push(("Range", format!("bytes={}-", self.from)));
+            headers.extend(self.if_range.clone().map(|file| ("If-Range", file)));
+        }
+        headers
+    }
+}
+
+/// What a server answers to a [`FileRequest`], before the bytes come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileHead {
+    /// The status.
+    pub status: u16,
+    /// The `Location` header.
+    pub location: Option<String>,
+    /// The `Retry-After` header.
+    pub retry_after: Option<String>,
+    /// The `Content-Length` header: how much comes now.
+    pub content_length: Option<String>,
+    /// The `Content-Range` header: which bytes they are, and of how many.
+    pub content_range: Option<String>,
+    /// The `Content-Encoding` header.
+    pub content_encoding: Option<String>,
+    /// The `ETag` header.
+    pub etag: Option<String>,
+    /// The `Last-Modified` header.
+    pub last_modified: Option<String>,
+}
+
+impl FileHead {
+    /// Reads one from an answer's status and headers.
+    pub fn read(status: u16, header: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            status,
+            location: header("Location"),
+            retry_after: header("Retry-After"),
+            content_length: header("Content-Length"),
+            content_range: header("Content-Range"),
+            content_encoding: header("Content-Encoding"),
+            etag: header("ETag"),
+            last_modified: header("Last-Modified"),
+        }
     }
 }
 

@@ -24,8 +24,8 @@ use isahc::{
     tls::{TlsConfig, TrustStore, TrustStoreBuilder},
 };
 use studio_worker_core::{
-    drive::Progress,
-    http::{HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
+    drive::{Fetched, Progress},
+    http::{FileHead, FileRequest, HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
     transport::{BODY_BOUND, Platform as _, Tls, UploadBody, is_header_text, with_causes},
     wire::Secret,
     worker::Upload,
@@ -62,7 +62,7 @@ impl Http {
                 return self.send(small(request, &user_agent)?, limit).await;
             }
             let mut outcome = Err(failure("the host has no address"));
-            for address in admitted(&request, &self.world).await? {
+            for address in admitted(&request.url, request.reach, &self.world).await? {
                 let mut pinned = small(request.clone(), &user_agent)?;
                 pinned.set_ext(Dialer::ip_socket(address));
                 outcome = self.send(pinned, limit).await;
@@ -102,6 +102,37 @@ impl Http {
         Ok(answer)
     }
 
+    /// Asks for a file.
+    pub(crate) async fn fetch(
+        self,
+        request: FileRequest,
+        user_agent: Arc<str>,
+    ) -> Result<Fetched, HttpFailure> {
+        let asked = || {
+            let builder = build(Verb::Get, &request.url, None, &user_agent)?;
+            let headers = request.headers().into_iter();
+            Ok(headers.fold(builder, |builder, (name, value)| builder.header(name, value)).build())
+        };
+        let fetched = async |asked| {
+            let mut response = self.client.send(asked).await.map_err(failure)?;
+            let head = FileHead::read(response.status().into(), |name| header(&response, name));
+            Ok(Fetched { head, body: Box::pin(response.take_body()) })
+        };
+        if request.reach == Reach::Any {
+            return fetched(asked()?).await;
+        }
+        let mut outcome = Err(failure("the host has no address"));
+        for address in admitted(&request.url, request.reach, &self.world).await? {
+            let mut pinned = asked()?;
+            pinned.set_ext(Dialer::ip_socket(address));
+            outcome = fetched(pinned).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
     async fn send(&self, request: surf::Request, limit: usize) -> Result<HttpAnswer, HttpFailure> {
         let (mut answer, body) = self.head(request).await?;
         match read(body, limit, &mut answer.body).await {
@@ -115,7 +146,7 @@ impl Http {
     /// Sends a request; the answer without its body, and that.
     async fn head(&self, request: surf::Request) -> Result<(HttpAnswer, Body), HttpFailure> {
         let mut response = self.client.send(request).await.map_err(failure)?;
-        let header = |name: &str| response.header(name).map(|values| values.last().as_str().to_owned());
+        let header = |name: &str| header(&response, name);
         let answer = HttpAnswer {
             status: response.status().into(),
             retry_after: header("Retry-After"),
@@ -125,6 +156,11 @@ impl Http {
         };
         Ok((answer, response.take_body()))
     }
+}
+
+/// The last header of this name.
+fn header(response: &surf::Response, name: &str) -> Option<String> {
+    response.header(name).map(|values| values.last().as_str().to_owned())
 }
 
 /// Reads a body up to `limit` bytes.
@@ -168,14 +204,14 @@ fn build(
 }
 
 /// The addresses of a request's host that may be connected to, at least one.
-async fn admitted(request: &HttpRequest, world: &World) -> Result<Vec<SocketAddr>, HttpFailure> {
-    let url = parse(&request.url)?;
+async fn admitted(url: &str, reach: Reach, world: &World) -> Result<Vec<SocketAddr>, HttpFailure> {
+    let url = parse(url)?;
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         return Err(failure("the address names no host"));
     };
     // An address in brackets is one of IPv6.
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    world.resolve(host, port, request.reach).await.map_err(failure)
+    world.resolve(host, port, reach).await.map_err(failure)
 }
 
 fn parse(url: &str) -> Result<Url, HttpFailure> {
@@ -203,6 +239,8 @@ impl Isahc {
             .connect_timeout(CONNECT_BOUND)
             .redirect_policy(RedirectPolicy::None)
             .expect_continue(false)
+            // Bytes are counted as they come.
+            .automatic_decompression(false)
             .tcp_nodelay();
         // What the system trusts, curl finds by itself.
         if self.tls.has_roots_of_its_own() {

@@ -4,9 +4,9 @@ use std::{future::Future, io, path::PathBuf, sync::Arc};
 
 use async_std::net::TcpStream;
 use studio_worker_core::{
-    drive::{Connect, Machine, Progress, Runtime},
+    drive::{Connect, Fetched, Machine, Progress, Runtime},
     engine::SpilledFile,
-    http::{HttpAnswer, HttpFailure, HttpRequest},
+    http::{FileRequest, HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
     transport::{self, CertificateDer, Connection, Folder, LocalMachine, Platform as _, Socket, Tls},
     worker::{ConnectFailure, Upload},
@@ -84,6 +84,14 @@ impl Runtime for AsyncStd {
         progress: Progress,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
         self.http.clone().upload(upload, user_agent, progress)
+    }
+
+    fn fetch(
+        &self,
+        request: FileRequest,
+        user_agent: Arc<str>,
+    ) -> impl Future<Output = Result<Fetched, HttpFailure>> + Send + 'static {
+        self.http.clone().fetch(request, user_agent)
     }
 
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static

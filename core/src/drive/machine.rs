@@ -9,7 +9,9 @@ use std::{
 use futures::future::{BoxFuture, FutureExt as _};
 
 use super::mailbox::Bell;
-use crate::machine::{Ended, Memory, Process, Program, ProgramFailure, Ran, ServerWanted, Serving, Transfer};
+use crate::machine::{
+    Ended, Memory, Process, Program, ProgramFailure, Ran, ServerWanted, Serving, Transfer, files::Room,
+};
 
 /// The machine that a worker is on. As with a [`Runtime`](super::Runtime), what is dropped is given up at once: a
 /// program that runs for it is killed with everything that it started.
@@ -25,6 +27,12 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Measures the memory, within a few seconds.
     fn measure(&self) -> BoxFuture<'static, Memory>;
+
+    /// The room on the disk that a folder is on; none when nobody can tell.
+    fn room(&self, folder: String) -> BoxFuture<'static, Option<Room>> {
+        let _ = folder;
+        ready(None).boxed()
+    }
 }
 
 /// A server that was started. When it is dropped, the server is killed with everything that it started.

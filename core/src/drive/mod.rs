@@ -38,7 +38,7 @@ pub use handle::WorkerHandle;
 pub use machine::{Launched, Machine, NoMachine};
 pub use observers::{WorkerObservers, WorkerStatus, record_recent_job};
 pub use runs::{carry_out, carry_out_showing};
-pub use runtime::{Connect, Outgoing, Progress, Received, Runtime, SocketError};
+pub use runtime::{Connect, Fetched, Outgoing, Progress, Received, Runtime, SocketError};
 #[cfg(any(feature = "transport", feature = "sim"))]
 pub(crate) use store::identity_of;
 pub use store::{MemoryStore, Store};

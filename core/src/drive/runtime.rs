@@ -1,14 +1,16 @@
 //! What a runtime supplies: clocks, sockets, HTTP, threads and private files.
 
 use std::{
-    future::Future,
+    fmt,
+    future::{Future, ready},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use futures::{Sink, Stream};
+use futures::{AsyncRead, Sink, Stream};
 
 use super::{
     machine::{Machine, NoMachine},
@@ -16,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::SpilledFile,
-    http::{HttpAnswer, HttpFailure, HttpRequest},
+    http::{FileHead, FileRequest, HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
     wire::{CloseCode, Secret},
     worker::{ConnectFailure, Upload},
@@ -80,6 +82,19 @@ pub trait Runtime: Clone + Send + Sync + 'static {
         progress: Progress,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static;
 
+    /// Asks for a file, whose bytes are then read as they come. The connection is open as long as the body is kept.
+    /// Neither has a bound in time: who reads knows when nothing moves.
+    ///
+    /// A runtime without it can't download files.
+    fn fetch(
+        &self,
+        request: FileRequest,
+        user_agent: Arc<str>,
+    ) -> impl Future<Output = Result<Fetched, HttpFailure>> + Send + 'static {
+        let _ = (request, user_agent);
+        ready(Err(HttpFailure("this runtime downloads no files".into())))
+    }
+
     /// Runs `work` on a thread off the loop; it may block and take long. It doesn't panic: the loop has seen
     /// to that. It starts when the future is first polled: what was decided before it has left by then.
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
@@ -111,6 +126,20 @@ pub struct Connect {
     pub bearer: Secret,
     /// Sent as `User-Agent`.
     pub user_agent: Arc<str>,
+}
+
+/// A file that comes.
+pub struct Fetched {
+    /// What the server said of it.
+    pub head: FileHead,
+    /// Its bytes. One that breaks off before what was announced has come ends with an error.
+    pub body: Pin<Box<dyn AsyncRead + Send>>,
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched").field("head", &self.head).finish_non_exhaustive()
+    }
 }
 
 /// What a socket reads.

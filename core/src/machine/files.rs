@@ -1,6 +1,13 @@
 //! Files that a recipe wants to have.
 
+mod download;
+mod offered;
+#[cfg(test)]
+mod tests;
+
 use alloc::{string::String, vec::Vec};
+
+pub use download::{Download, End, Found, Part, Room, Seen, Step, Write, Written};
 
 use crate::http::Reach;
 

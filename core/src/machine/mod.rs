@@ -4,7 +4,7 @@
 //! asked says of the memory, which variables a program may see. A [`Machine`](crate::drive::Machine) carries it out.
 
 mod environment;
-mod files;
+pub mod files;
 mod memory;
 mod name;
 mod program;

@@ -37,8 +37,7 @@ fn is_device(name: &str) -> bool {
 }
 
 fn is_of_a_download(name: &str) -> bool {
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
-    ending.is_some_and(|ending| ["part", "lock", "sha256"].iter().any(|own| ending.eq_ignore_ascii_case(own)))
+    name.rsplit_once('.').is_some_and(|(_, ending)| ending.eq_ignore_ascii_case("part"))
 }
 
 #[cfg(test)]
@@ -80,8 +79,6 @@ mod tests {
             "COM¹",
             "a.part",
             "a.PART",
-            "a.sha256",
-            "a.lock",
             "a?b",
             "a*",
             "a|b",

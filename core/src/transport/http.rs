@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{
-    AsyncRead, AsyncWrite,
+    AsyncRead, AsyncWrite, FutureExt as _, TryStreamExt as _,
     future::{Either, select},
 };
 use hyper::{
@@ -30,8 +30,8 @@ use url::Url;
 
 use super::{BODY_BOUND, Connection, Platform, Tls, UploadBody, upgrade::bare, with_causes, within};
 use crate::{
-    drive::Progress,
-    http::{HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
+    drive::{Fetched, Progress},
+    http::{FileHead, FileRequest, HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
     wire::Secret,
     worker::Upload,
 };
@@ -117,6 +117,38 @@ impl<P: Platform + Unpin> Http<P> {
         .await
     }
 
+    /// Asks for a file, as [`Runtime::fetch`](crate::drive::Runtime::fetch).
+    pub async fn fetch(self, request: FileRequest, user_agent: Arc<str>) -> Result<Fetched, HttpFailure> {
+        let url = parse(&request.url)?;
+        let mut head = Self::head(hyper::Method::GET, &url, None, &user_agent)?;
+        for (name, value) in request.headers() {
+            head = head.header(name, value);
+        }
+        let asked = head.body(Small(None)).map_err(failure)?;
+        let (mut sender, connection) = self.open(&url, request.reach).await?;
+        // Once it has ended, the exchange knows it by itself.
+        let mut connection = Box::pin(connection.then(|_| pending::<std::convert::Infallible>()));
+        let asking = pin!(sender.send_request(asked));
+        let response = match select(asking, &mut connection).await {
+            Either::Left((response, _)) => response.map_err(|error| failure(with_causes(&error)))?,
+            Either::Right((never, _)) => match never {},
+        };
+        let head = FileHead::read(response.status().as_u16(), |name| last(&response, name));
+        let mut body = response.into_body();
+        let pieces = futures::stream::poll_fn(move |cx| {
+            // The connection goes on as long as somebody reads.
+            let _ = connection.poll_unpin(cx);
+            let _keeps_it_open = &sender;
+            let frame = ready!(Pin::new(&mut body).poll_frame(cx));
+            let piece = frame.map(|frame| match frame {
+                Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
+                Err(error) => Err(io::Error::other(with_causes(&error))),
+            });
+            Poll::Ready(piece)
+        });
+        Ok(Fetched { head, body: Box::pin(pieces.into_async_read()) })
+    }
+
     fn head(
         method: hyper::Method,
         url: &Url,
@@ -157,12 +189,7 @@ impl<P: Platform + Unpin> Http<P> {
     where
         B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
     {
-        let connection =
-            within(&self.platform, CONNECT_BOUND, self.connect(url, reach)).await.unwrap_or_else(|| {
-                Err(failure(format_args!("no connection within {} s", CONNECT_BOUND.as_secs())))
-            })?;
-        let (mut sender, connection) =
-            http1::handshake(Io::new(connection)).await.map_err(|error| failure(with_causes(&error)))?;
+        let (mut sender, connection) = self.open(url, reach).await?;
         let exchange = async {
             let response = sender.send_request(request).await;
             take(response.map_err(|error| failure(with_causes(&error)))?).await
@@ -176,6 +203,22 @@ impl<P: Platform + Unpin> Http<P> {
             Either::Left((outcome, _)) => outcome,
             Either::Right((never, _)) => match never {},
         }
+    }
+
+    /// Connects, for one exchange.
+    async fn open<B>(
+        &self,
+        url: &Url,
+        reach: Reach,
+    ) -> Result<(http1::SendRequest<B>, http1::Connection<Io<Connection<P::Stream>>, B>), HttpFailure>
+    where
+        B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
+    {
+        let connection =
+            within(&self.platform, CONNECT_BOUND, self.connect(url, reach)).await.unwrap_or_else(|| {
+                Err(failure(format_args!("no connection within {} s", CONNECT_BOUND.as_secs())))
+            })?;
+        http1::handshake(Io::new(connection)).await.map_err(|error| failure(with_causes(&error)))
     }
 
     async fn connect(&self, url: &Url, reach: Reach) -> Result<Connection<P::Stream>, HttpFailure> {
@@ -196,15 +239,7 @@ impl<P: Platform + Unpin> Http<P> {
 
 /// An answer's head.
 fn without_body(response: &Response<Incoming>) -> HttpAnswer {
-    let header = |name: &str| {
-        response
-            .headers()
-            .get_all(name)
-            .iter()
-            .next_back()
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
+    let header = |name: &str| last(response, name);
     HttpAnswer {
         status: response.status().as_u16(),
         retry_after: header("retry-after"),
@@ -212,6 +247,12 @@ fn without_body(response: &Response<Incoming>) -> HttpAnswer {
         location: header("location"),
         body: Vec::new(),
     }
+}
+
+/// The last header of this name, as far as it is text.
+fn last(response: &Response<Incoming>, name: &str) -> Option<String> {
+    let value = response.headers().get_all(name).iter().next_back()?;
+    value.to_str().ok().map(str::to_owned)
 }
 
 /// Reads a body up to `limit` bytes.

@@ -4,9 +4,9 @@ use std::{future::Future, io, path::PathBuf, sync::Arc};
 
 use super::{CertificateDer, Connection, Folder, Http, LocalMachine, Platform, Socket, Tls, connect};
 use crate::{
-    drive::{Connect, Machine, Progress, Runtime},
+    drive::{Connect, Fetched, Machine, Progress, Runtime},
     engine::SpilledFile,
-    http::{HttpAnswer, HttpFailure, HttpRequest},
+    http::{FileRequest, HttpAnswer, HttpFailure, HttpRequest},
     time::{Mono, Now},
     worker::{ConnectFailure, Upload},
 };
@@ -90,6 +90,14 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
         progress: Progress,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
         Http::new(self.platform.clone(), self.tls.clone()).upload(upload, user_agent, progress)
+    }
+
+    fn fetch(
+        &self,
+        request: FileRequest,
+        user_agent: Arc<str>,
+    ) -> impl Future<Output = Result<Fetched, HttpFailure>> + Send + 'static {
+        Http::new(self.platform.clone(), self.tls.clone()).fetch(request, user_agent)
     }
 
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static

@@ -15,7 +15,8 @@ fn futures(state: &System) -> Vec<(Move, Print)> {
 /// Explores some of a plan. States that were reached on different ways have seen other times and given out other
 /// numbers; where their fingerprints are equal, the same can happen next, and what comes of it is equal again.
 fn check(jobs: &[Kind], budget: Budget) {
-    let start = System::new(&Plan { jobs: jobs.to_vec(), measured: budget.taken > 0, budget, sabotage: None });
+    let start =
+        System::new(&Plan { jobs: jobs.to_vec(), measured: budget.taken > 0, budget, sabotage: None });
     let mut known: BTreeMap<Print, Vec<(Move, Print)>> = BTreeMap::new();
     let mut waiting = VecDeque::from([start]);
     let mut met_again = 0;

@@ -22,7 +22,7 @@ use self::{
 use super::{Folder, Platform};
 use crate::{
     drive::{Launched, Machine},
-    machine::{Memory, Process, ProgramFailure, Ran, ServerWanted},
+    machine::{Memory, Process, ProgramFailure, Ran, ServerWanted, files::Room},
 };
 
 /// What a thread is called.
@@ -103,4 +103,22 @@ impl<P: Platform> Machine for LocalMachine<P> {
     fn measure(&self) -> BoxFuture<'static, Memory> {
         futures::future::ready(Memory::default()).boxed()
     }
+
+    fn room(&self, folder: String) -> BoxFuture<'static, Option<Room>> {
+        let platform = self.platform.clone();
+        async move { platform.block(move || room(&folder)).await }.boxed()
+    }
+}
+
+/// The room on the disk that a folder is on, for users without privileges.
+#[cfg(unix)]
+fn room(folder: &str) -> Option<Room> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    let block = disk.f_frsize;
+    Some(Room { free: disk.f_bavail.saturating_mul(block), total: disk.f_blocks.saturating_mul(block) })
+}
+
+#[cfg(not(unix))]
+fn room(_: &str) -> Option<Room> {
+    None
 }

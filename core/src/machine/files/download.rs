@@ -1,0 +1,599 @@
+//! How a file is had: looked for, fetched, checked, and put in its place.
+//!
+//! A [`Download`] is told what happened and says what to do next. What is fetched goes to `<path>.part`, which stays when
+//! something fails, so that the next attempt has only the rest to fetch: of this job or the next one, by this process or
+//! another. One at a time downloads a file, under a lock; the others wait, and then find it.
+
+use alloc::{
+    borrow::ToOwned as _,
+    format,
+    string::{String, ToString},
+    vec::{self, Vec},
+};
+use core::{fmt, time::Duration};
+
+use super::{
+    FileHad, FileWanted, Origin, Transfer,
+    offered::{Offered, Untaken},
+};
+use crate::{
+    engine::{
+        EngineError,
+        input::{Astray, Route},
+    },
+    http::{FileHead, FileRequest, HttpFailure, Reach},
+};
+
+/// How often in a row it is tried without a byte more.
+const ATTEMPTS: u32 = 5;
+/// The pause after the first failure; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause that a server may ask for: a job waits.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What a file may be larger than was said, beside a tenth, in bytes.
+const SLACK: u64 = 1024 * 1024;
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// See what lies at these paths: [`Seen::Looked`].
+    Look(Vec<String>),
+    /// Find out the hash of this file, and remember it: [`Seen::Hashed`].
+    Hash(String),
+    /// Wait until nobody else downloads the file: [`Seen::Locked`]. It is held until the end.
+    Lock,
+    /// Open the part that there is, or begin one: [`Seen::Opened`].
+    Open,
+    /// Ask for the file: [`Seen::Answered`].
+    Fetch(FileRequest),
+    /// See how much room there is on the disk: [`Seen::Room`].
+    Room,
+    /// Write what comes to the part, and say how far it is: [`Seen::Written`].
+    Write(Write),
+    /// Empty the part: [`Seen::Emptied`].
+    Empty,
+    /// The part is the file: put it in its place, and remember its hash: [`Seen::Finished`].
+    Finish,
+    /// Wait: [`Seen::Paused`].
+    Pause(Duration),
+    /// It is over.
+    Done(Result<FileHad, EngineError>),
+}
+
+/// How what comes is written to the part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where to begin, in bytes: what the part has behind that is dropped first.
+    pub from: u64,
+    /// Where to stop, in bytes from the file's beginning: whoever sends more is cut off.
+    pub limit: u64,
+    /// How large the file will be.
+    pub total: Option<u64>,
+    /// What the part is a part of, to remember with it.
+    pub validator: Option<String>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing yet.
+    Started,
+    /// What lies at each of the paths; none where there is no file.
+    Looked(Vec<Option<Found>>),
+    /// The file's hash.
+    Hashed([u8; 32]),
+    /// The lock is ours.
+    Locked,
+    /// The part is open.
+    Opened(Part),
+    /// The server answered.
+    Answered(Result<FileHead, HttpFailure>),
+    /// The room on the disk; none when nobody can tell.
+    Room(Option<Room>),
+    /// What came was written.
+    Written(Written),
+    /// The part is empty.
+    Emptied,
+    /// The file is in its place.
+    Finished,
+    /// The pause is over.
+    Paused,
+    /// A file, a folder or a lock is of no use, for a person to read.
+    Trouble(String),
+}
+
+/// A file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its hash, where that is remembered and the file has not changed since.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// A part of a file, on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Part {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its hash.
+    pub sha256: [u8; 32],
+    /// What it is a part of, as was remembered.
+    pub validator: Option<String>,
+    /// How large the file was to be.
+    pub total: Option<u64>,
+}
+
+/// Room on a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What this user can still write.
+    pub free: u64,
+    /// All that the disk has.
+    pub total: u64,
+}
+
+/// What came of [`Step::Write`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The size of the part now, in bytes.
+    pub bytes: u64,
+    /// Its hash.
+    pub sha256: [u8; 32],
+    /// Why no more came.
+    pub end: End,
+}
+
+/// Why no more came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The server has sent all that it wanted to.
+    Ended,
+    /// The connection broke.
+    Broke(String),
+    /// Nothing came for so long that nothing will.
+    Stalled(Duration),
+    /// More came than was announced.
+    TooMuch,
+    /// The disk is full.
+    DiskFull,
+    /// The part can't be written, for a person to read.
+    Trouble(String),
+}
+
+/// A file that is to be had. Feed it what happened ([`Download::next`]), beginning with [`Seen::Started`], until it says
+/// [`Step::Done`].
+#[derive(Debug)]
+pub struct Download {
+    wanted: FileWanted,
+    route: Option<Route>,
+    state: State,
+    /// What was found where, and not yet considered.
+    places: vec::IntoIter<(String, Option<Found>)>,
+    /// The hash of what lies in the place of the file, where that is another one.
+    wrong: Option<[u8; 32]>,
+    /// Why one of them can't be read.
+    unread: Option<String>,
+    is_locked: bool,
+    part: Part,
+    /// What the server's last answer announced.
+    offered: Offered,
+    /// The most that was ever there, in bytes.
+    furthest: u64,
+    attempts: u32,
+    /// A whole file that had the wrong hash.
+    spoiled: Option<[u8; 32]>,
+}
+
+#[derive(Debug)]
+enum State {
+    Beginning,
+    Looking,
+    Hashing(FileHad),
+    Locking,
+    Opening,
+    Asking,
+    Measuring,
+    Writing,
+    Filled,
+    Emptying(Option<EngineError>),
+    Finishing,
+    Pausing,
+    Over,
+}
+
+impl Download {
+    /// Of this file nothing is known yet.
+    pub fn new(wanted: FileWanted) -> Self {
+        Self {
+            wanted,
+            route: None,
+            state: State::Beginning,
+            places: Vec::new().into_iter(),
+            wrong: None,
+            unread: None,
+            is_locked: false,
+            part: Part::default(),
+            offered: Offered::default(),
+            furthest: 0,
+            attempts: 0,
+            spoiled: None,
+        }
+    }
+
+    /// What to do next.
+    pub fn next(&mut self, seen: Seen) -> Step {
+        let state = core::mem::replace(&mut self.state, State::Over);
+        match (state, seen) {
+            (State::Beginning, Seen::Started) => self.begin(),
+            (State::Looking, Seen::Looked(found)) => {
+                let places: Vec<_> = self.paths().into_iter().zip(found).collect();
+                self.places = places.into_iter();
+                self.consider()
+            }
+            (State::Hashing(had), Seen::Hashed(sha256)) if self.wanted.sha256 == Some(sha256) => {
+                Step::Done(Ok(had))
+            }
+            (State::Hashing(had), Seen::Hashed(sha256)) => {
+                if had.path == self.wanted.path {
+                    self.wrong = Some(sha256);
+                }
+                self.consider()
+            }
+            // A copy that can't be read is none.
+            (State::Hashing(_), Seen::Trouble(why)) => {
+                self.unread = Some(why);
+                self.consider()
+            }
+            (State::Locking, Seen::Locked) => {
+                self.is_locked = true;
+                self.look()
+            }
+            (State::Opening, Seen::Opened(part)) => {
+                self.furthest = part.bytes;
+                self.part = part;
+                self.ask()
+            }
+            (State::Asking, Seen::Answered(Ok(head))) => self.answered(&head),
+            (State::Asking, Seen::Answered(Err(failure))) => {
+                let why = self.route.as_ref().map(|route| route.presentable(&failure)).unwrap_or_default();
+                self.again(why, None)
+            }
+            (State::Measuring, Seen::Room(room)) => self.measured(room),
+            (State::Writing, Seen::Written(written)) => self.written(written),
+            (State::Filled, Seen::Room(room)) => {
+                let missing = self.offered.total.map(|total| total.saturating_sub(self.part.bytes));
+                self.over(self.is_full(missing, room))
+            }
+            (State::Emptying(error), Seen::Emptied) => {
+                self.part = Part::default();
+                match error {
+                    Some(error) => self.over(error),
+                    None => self.ask(),
+                }
+            }
+            (State::Finishing, Seen::Finished) => {
+                Step::Done(Ok(FileHad { path: self.wanted.path.clone(), bytes: self.part.bytes }))
+            }
+            (State::Pausing, Seen::Paused) => self.ask(),
+            (_, Seen::Trouble(why)) => self.over(self.transient(&why)),
+            (state, seen) => self.over(self.transient(&format!("{seen:?} came while {state:?}"))),
+        }
+    }
+
+    /// How far it is, with `bytes` of the file here.
+    pub fn transfer(&self, bytes: u64) -> Transfer {
+        let total = self.offered.total.or(self.part.total).or(self.wanted.approx_bytes);
+        Transfer { name: self.name().to_owned(), done: bytes, total: total.filter(|total| *total >= bytes) }
+    }
+
+    fn begin(&mut self) -> Step {
+        match self.wanted.origin.as_ref().map(|origin| route(origin)).transpose() {
+            Ok(route) => self.route = route,
+            Err(why) => return self.over(self.permanent(&format!("its address {why}"))),
+        }
+        self.look()
+    }
+
+    fn paths(&self) -> Vec<String> {
+        core::iter::once(&self.wanted.path).chain(&self.wanted.copies).cloned().collect()
+    }
+
+    fn look(&mut self) -> Step {
+        self.state = State::Looking;
+        Step::Look(self.paths())
+    }
+
+    /// Takes the first file that serves.
+    fn consider(&mut self) -> Step {
+        while let Some((path, found)) = self.places.next() {
+            let Some(found) = found else { continue };
+            let had = FileHad { path, bytes: found.bytes };
+            let is_copy = had.path != self.wanted.path;
+            let fits = self.wanted.approx_bytes.is_none_or(|approx| approx == found.bytes);
+            match (self.wanted.sha256, found.sha256) {
+                // What is only said to be about as large is hashed as well where it lies in the right place.
+                (Some(_), _) if is_copy && !fits => {}
+                (Some(wanted), Some(remembered)) if wanted == remembered => return Step::Done(Ok(had)),
+                (Some(_), Some(remembered)) => {
+                    if !is_copy {
+                        self.wrong = Some(remembered);
+                    }
+                }
+                (Some(_), None) => {
+                    let path = had.path.clone();
+                    self.state = State::Hashing(had);
+                    return Step::Hash(path);
+                }
+                // What was downloaded to here was as large as its server said.
+                (None, Some(_)) if !is_copy => return Step::Done(Ok(had)),
+                // And there is nothing better.
+                (None, None) if !is_copy && self.route.is_none() => return Step::Done(Ok(had)),
+                (None, _) if fits => return Step::Done(Ok(had)),
+                (None, _) => {}
+            }
+        }
+        match (&self.route, self.is_locked) {
+            (Some(_), false) => {
+                self.state = State::Locking;
+                Step::Lock
+            }
+            (Some(_), true) => {
+                self.state = State::Opening;
+                Step::Open
+            }
+            (None, ..) => {
+                let path = &self.wanted.path;
+                let why = match (self.wrong, &self.unread) {
+                    (Some(sha256), _) => {
+                        format!("{path} is another file than the one wanted: its SHA-256 is {}", Hex(&sha256))
+                    }
+                    (None, Some(why)) => format!("{path} can't be read: {why}"),
+                    (None, None) => format!("{path} is not there, and nothing says where to get it"),
+                };
+                self.over(EngineError::transient(why))
+            }
+        }
+    }
+
+    fn ask(&mut self) -> Step {
+        let Some(route) = &self.route else { return self.over(self.transient("it has no address")) };
+        // A part of nobody knows what goes on only where the hash will tell.
+        let is_known = self.part.validator.is_some() || self.wanted.sha256.is_some();
+        let is_too_large = self.part.total.is_some_and(|total| self.part.bytes > total);
+        let from = if is_known && !is_too_large { self.part.bytes } else { 0 };
+        let request = FileRequest {
+            url: route.url().to_string(),
+            from,
+            if_range: self.part.validator.clone().filter(|_| from > 0),
+            reach: route.reach(),
+        };
+        self.part.bytes = from;
+        self.state = State::Asking;
+        Step::Fetch(request)
+    }
+
+    fn answered(&mut self, head: &FileHead) -> Step {
+        if Route::is_redirect(head.status) {
+            return self.follow(head);
+        }
+        let offered = match Offered::read(head, &self.part) {
+            Ok(offered) => offered,
+            Err(Untaken::Complete) => {
+                self.offered =
+                    Offered { from: self.part.bytes, total: Some(self.part.bytes), validator: None };
+                return self.complete();
+            }
+            Err(Untaken::Other) => {
+                self.part = Part::default();
+                return self.again("what is there now is another file".into(), None);
+            }
+            Err(Untaken::Gone(status)) => {
+                return self.over(self.permanent(&format!("its server answers {status}")));
+            }
+            Err(Untaken::Refused(why)) => return self.over(self.transient(&why)),
+            Err(Untaken::Later(status, pause)) => {
+                return self.again(format!("its server answers {status}"), pause);
+            }
+        };
+        if let (Some(total), Some(approx)) = (offered.total, self.wanted.approx_bytes) {
+            if total > at_most(approx) {
+                let why = format!("it has {}, and only about {} are wanted", Size(total), Size(approx));
+                return self.over(self.permanent(&why));
+            }
+        }
+        self.offered = offered;
+        self.state = State::Measuring;
+        Step::Room
+    }
+
+    fn follow(&mut self, head: &FileHead) -> Step {
+        // A redirect may hold for one request only, as signatures do: the next attempt begins where this one did.
+        let Some(route) = &mut self.route else { return self.ask() };
+        let whence = route.shown();
+        let followed = route.follow(head.location.as_deref());
+        match followed.and_then(|()| checked(route).map_err(Astray::Refused)) {
+            Ok(()) => self.ask(),
+            Err(Astray::Refused(why)) => self.over(self.permanent(&format!("{whence} leads to what {why}"))),
+            Err(Astray::Lost(why)) => self.over(self.transient(&format!("{whence} {why}"))),
+        }
+    }
+
+    fn measured(&mut self, room: Option<Room>) -> Step {
+        let Offered { from, total, validator } = self.offered.clone();
+        let all = total.or(self.wanted.approx_bytes);
+        let missing = all.map(|all| all.saturating_sub(from));
+        if let Some(room) = room
+            && room.free.saturating_sub(missing.unwrap_or(0)) < room.kept()
+        {
+            return self.over(self.is_full(missing, Some(room)));
+        }
+        let limit = match (total, self.wanted.approx_bytes) {
+            (Some(total), _) => total,
+            (None, Some(approx)) => at_most(approx),
+            (None, None) => u64::MAX,
+        };
+        self.part = Part { bytes: from, total, validator: validator.clone(), ..Part::default() };
+        self.state = State::Writing;
+        Step::Write(Write { from, limit, total, validator })
+    }
+
+    fn written(&mut self, Written { bytes, sha256, end }: Written) -> Step {
+        self.part.bytes = bytes;
+        self.part.sha256 = sha256;
+        let total = self.offered.total;
+        match end {
+            End::Ended if total.is_none_or(|total| bytes >= total) => self.complete(),
+            End::Ended => {
+                let rest = total.unwrap_or(0).saturating_sub(bytes);
+                self.again(format!("its server ended {} too early", Size(rest)), None)
+            }
+            End::Broke(why) => {
+                let why =
+                    self.route.as_ref().map(|route| route.presentable(&HttpFailure(why))).unwrap_or_default();
+                self.again(why, None)
+            }
+            End::Stalled(span) => {
+                self.over(self.transient(&format!("nothing came for {} s", span.as_secs())))
+            }
+            End::TooMuch => self.empty(Some(self.transient("its server sends more than it announced"))),
+            End::DiskFull => {
+                self.state = State::Filled;
+                Step::Room
+            }
+            End::Trouble(why) => self.over(self.transient(&why)),
+        }
+    }
+
+    /// All that the server has is here.
+    fn complete(&mut self) -> Step {
+        let Part { bytes, sha256, .. } = self.part;
+        match (self.wanted.sha256, self.offered.total, self.wanted.approx_bytes) {
+            (Some(wanted), ..) if wanted == sha256 => {}
+            (Some(wanted), ..) => return self.spoiled(wanted, sha256),
+            (None, None, Some(approx)) if bytes != approx => {
+                let why = format!("it has {bytes} bytes, and {approx} are wanted");
+                return self.empty(Some(self.transient(&why)));
+            }
+            (None, ..) => {}
+        }
+        self.state = State::Finishing;
+        Step::Finish
+    }
+
+    /// Once it may have been the way, or a part of what was there before. Twice the same is what the address stands for,
+    /// and fetching it again for another attempt would only cost its price.
+    fn spoiled(&mut self, wanted: [u8; 32], sha256: [u8; 32]) -> Step {
+        let why = format!("its SHA-256 is {}, and {} is wanted", Hex(&sha256), Hex(&wanted));
+        match self.spoiled.replace(sha256) {
+            None => self.empty(None),
+            Some(before) if before == sha256 => self.empty(Some(self.permanent(&why))),
+            Some(_) => self.empty(Some(self.transient(&why))),
+        }
+    }
+
+    fn empty(&mut self, error: Option<EngineError>) -> Step {
+        self.furthest = 0;
+        self.attempts = 0;
+        self.state = State::Emptying(error);
+        Step::Empty
+    }
+
+    /// Tries again, unless that has been of no use too often.
+    fn again(&mut self, why: String, asked: Option<Duration>) -> Step {
+        if self.part.bytes > self.furthest {
+            self.furthest = self.part.bytes;
+            self.attempts = 0;
+        }
+        self.attempts += 1;
+        if self.attempts >= ATTEMPTS {
+            return self.over(self.transient(&why));
+        }
+        // From the address that was given: what it led to may have been for one request.
+        self.route = self.wanted.origin.as_ref().and_then(|origin| route(origin).ok());
+        let pause = FIRST_PAUSE * 2_u32.pow(self.attempts - 1);
+        self.state = State::Pausing;
+        Step::Pause(asked.map_or(pause, |asked| asked.clamp(pause, LONGEST_PAUSE)))
+    }
+
+    fn over(&mut self, error: EngineError) -> Step {
+        self.state = State::Over;
+        Step::Done(Err(error))
+    }
+
+    fn is_full(&self, missing: Option<u64>, room: Option<Room>) -> EngineError {
+        let folder = self.wanted.path.rsplit_once(['/', '\\']).map_or("", |(folder, _)| folder);
+        let missing = missing.map_or(String::new(), |missing| format!(" {} more", Size(missing)));
+        let room = room.map_or(String::new(), |room| {
+            format!("; {} are free, of which {} are kept", Size(room.free), Size(room.kept()))
+        });
+        self.transient(&format!("the disk of {folder} is too full: it needs{missing}{room}"))
+    }
+
+    fn name(&self) -> &str {
+        self.wanted.path.rsplit(['/', '\\']).next().unwrap_or_default()
+    }
+
+    fn what(&self, why: &str) -> String {
+        let whence = self.route.as_ref().map(|route| format!(" from {}", route.shown())).unwrap_or_default();
+        format!("{} can't be downloaded{whence}: {why}", self.name())
+    }
+
+    fn transient(&self, why: &str) -> EngineError {
+        EngineError::transient(self.what(why))
+    }
+
+    fn permanent(&self, why: &str) -> EngineError {
+        EngineError::permanent(self.what(why))
+    }
+}
+
+impl Room {
+    /// What is kept free for others.
+    fn kept(self) -> u64 {
+        self.total / 10
+    }
+}
+
+/// The most that a file may have that is about that large.
+fn at_most(approx: u64) -> u64 {
+    approx.saturating_add(approx / 10).saturating_add(SLACK)
+}
+
+/// The way to a file.
+fn route(origin: &Origin) -> Result<Route, String> {
+    let route = Route::parse(&origin.url, origin.reach)?;
+    checked(&route)?;
+    Ok(route)
+}
+
+/// What is run later is fetched over what nobody can change on the way.
+fn checked(route: &Route) -> Result<(), &'static str> {
+    match route.url().scheme() {
+        "https" => Ok(()),
+        "http" if route.reach() == Reach::Loopback => Ok(()),
+        _ => Err("is not encrypted: https is wanted"),
+    }
+}
+
+/// A size for a person to read.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    #[expect(clippy::cast_precision_loss, reason = "a person reads three digits")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes < 10_000 => write!(f, "{bytes} bytes"),
+            bytes if bytes < 10_000_000_000 => write!(f, "{:.1} MB", bytes as f64 / 1e6),
+            bytes => write!(f, "{:.1} GB", bytes as f64 / 1e9),
+        }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
