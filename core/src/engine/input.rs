@@ -4,8 +4,6 @@
 //! private or link-local address unless the operator allows it; a few redirects, each checked anew; a bound on
 //! size and time; and no credential.
 
-mod route;
-
 use alloc::{
     format,
     string::{String, ToString},
@@ -16,9 +14,14 @@ use core::{net::IpAddr, time::Duration};
 use data_url::DataUrl;
 use url::{Host, Url};
 
-pub(crate) use self::route::{Astray, Route};
-use super::contract::{Effect, EngineError, Happened, Recipe};
+use super::{
+    contract::{Effect, EngineError, Happened, Recipe},
+    server::{confidential, presentable},
+};
 use crate::http::{HttpAnswer, HttpRequest, Reach};
+
+/// How often an address may lead on to another one.
+const MAX_REDIRECTS: u32 = 5;
 
 /// Where inputs may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,9 +53,15 @@ impl InputPolicy {
         if address.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
             return read_data(address, limit).map(Source::Data);
         }
-        let url = Url::parse(address).map_err(|error| refused(format_args!("can't be read: {error}")))?;
-        let reach = self.reach(&url).map_err(refused)?;
+        let (url, reach) = self.leads(address).map_err(refused)?;
         Ok(Source::Fetch { url, reach })
+    }
+
+    /// Where an address leads, and which addresses its host may have; else why it is refused.
+    pub(super) fn leads(self, address: &str) -> Result<(Url, Reach), String> {
+        let url = Url::parse(address.trim()).map_err(|error| format!("can't be read: {error}"))?;
+        let reach = self.reach(&url)?;
+        Ok((url, reach))
     }
 
     fn reach(self, url: &Url) -> Result<Reach, &'static str> {
@@ -118,14 +127,17 @@ fn too_large(limit: usize) -> EngineError {
 
 /// Fetches an input.
 pub(super) struct Fetch {
-    route: Route,
+    policy: InputPolicy,
+    url: Url,
+    reach: Reach,
     limit: usize,
     timeout: Duration,
+    redirects: u32,
 }
 
 impl Fetch {
     pub(super) fn new(policy: InputPolicy, url: Url, reach: Reach, limit: usize, timeout: Duration) -> Self {
-        Self { route: Route::new(policy, url, reach), limit, timeout }
+        Self { policy, url, reach, limit, timeout, redirects: 0 }
     }
 
     /// The first thing to do.
@@ -137,22 +149,19 @@ impl Fetch {
         HttpRequest {
             answer_limit: self.limit.saturating_add(1),
             timeout: self.timeout,
-            reach: self.route.reach(),
-            ..HttpRequest::get(self.route.url().to_string())
+            reach: self.reach,
+            ..HttpRequest::get(self.url.to_string())
         }
     }
 
     fn read(&mut self, answer: HttpAnswer) -> Effect<Vec<u8>> {
         let status = answer.status;
-        let whence = self.route.shown();
+        let whence = shown(&self.url);
         Effect::Done(match status {
             200 => checked(answer.body, self.limit),
-            _ if Route::is_redirect(status) => match self.route.follow(answer.location.as_deref()) {
+            301 | 302 | 303 | 307 | 308 => match self.follow(&answer) {
                 Ok(()) => return Effect::Exchange(self.request()),
-                Err(Astray::Refused(why)) => Err(refused(why)),
-                Err(Astray::Lost(why)) => {
-                    Err(EngineError::transient(format_args!("an input can't be fetched: {whence} {why}")))
-                }
+                Err(error) => Err(error),
             },
             404 | 410 => {
                 Err(EngineError::permanent(format_args!("an input is not there: {whence} answers {status}")))
@@ -162,6 +171,30 @@ impl Fetch {
             ))),
         })
     }
+
+    fn follow(&mut self, answer: &HttpAnswer) -> Result<(), EngineError> {
+        let whence = shown(&self.url);
+        self.redirects += 1;
+        if self.redirects > MAX_REDIRECTS {
+            return Err(EngineError::transient(format_args!(
+                "an input can't be fetched: {whence} leads on and on"
+            )));
+        }
+        let target = answer.location.as_deref().and_then(|location| self.url.join(location).ok());
+        let Some(target) = target else {
+            return Err(EngineError::transient(format_args!(
+                "an input can't be fetched: {whence} leads nowhere"
+            )));
+        };
+        let reach = self.policy.reach(&target).map_err(refused)?;
+        // The internet must not lead to what listens on this machine.
+        if reach == Reach::Loopback && self.reach != Reach::Loopback {
+            return Err(refused("leads to this machine"));
+        }
+        self.url = target;
+        self.reach = reach;
+        Ok(())
+    }
 }
 
 impl Recipe<Vec<u8>> for Fetch {
@@ -169,7 +202,8 @@ impl Recipe<Vec<u8>> for Fetch {
         match happened {
             Happened::Exchanged(Ok(answer)) => self.read(answer),
             Happened::Exchanged(Err(failure)) => {
-                let (whence, why) = (self.route.shown(), self.route.presentable(&failure));
+                let why = presentable(&failure.0, &confidential(self.url.as_str()));
+                let whence = shown(&self.url);
                 Effect::Done(Err(EngineError::transient(format_args!(
                     "an input can't be fetched from {whence}: {why}"
                 ))))

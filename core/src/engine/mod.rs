@@ -5,26 +5,29 @@
 //! logic is tested and fuzzed without a process or a socket. The worker knows only a run's id; recipes live
 //! in a [`Runner`] beside it.
 
+mod chat;
 mod closure;
 pub mod command;
-mod completion;
 mod contract;
 pub mod format;
 mod gather;
 pub mod gradio;
 pub mod input;
+pub mod llama;
 mod multi;
 pub mod openai;
 mod picture;
 mod program;
 mod refusal;
 mod runner;
+pub mod sd;
 mod server;
 mod surveyed;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
 #[cfg(test)]
 mod transcript;
+mod weights;
 
 pub use closure::{AsyncFnEngine, FnEngine};
 pub(crate) use contract::covering;

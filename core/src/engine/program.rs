@@ -18,6 +18,22 @@ pub(super) fn name_of(program: &str) -> &str {
     program.rsplit(['/', '\\']).next().filter(|name| !name.is_empty()).unwrap_or(program)
 }
 
+/// The longest argument, in bytes: Linux takes no more.
+pub(super) const MAX_ARGUMENT: usize = 128 * 1024 - 1;
+
+/// A text of a job that an argument can carry.
+pub(super) fn argument_text(name: &str, text: String) -> Result<String, EngineError> {
+    let refused =
+        |problem: &str| Err(EngineError::permanent(format!("{name} {problem}, and can't be an argument")));
+    if text.contains('\0') {
+        return refused("has a zero byte in it");
+    }
+    if text.len() > MAX_ARGUMENT {
+        return refused(&format!("is longer than {MAX_ARGUMENT} bytes"));
+    }
+    Ok(text)
+}
+
 /// Makes errors out of what a program said, with none of `secrets` in them.
 pub(super) struct Words<'a> {
     pub(super) program: &'a str,

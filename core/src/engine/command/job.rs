@@ -13,16 +13,13 @@ use crate::{
         format::Format,
         gather::{Gather, Wanted},
         input::InputPolicy,
-        program::{Words, how_ended, last_words_of},
+        program::{Words, argument_text, how_ended, last_words_of},
         refusal::interrupted,
         server::{MAX_JSON, confidential},
     },
     machine::{Argument, Keep, Part, Process, Program, Ran, Source},
     wire::{Claim, Secret, Task, media::is_plain_ext},
 };
-
-/// The longest argument, in bytes: Linux takes no more.
-const MAX_ARGUMENT: usize = 128 * 1024 - 1;
 
 /// The recipe.
 pub(super) struct Job {
@@ -263,15 +260,7 @@ impl Filling<'_> {
 
     /// A value that can be taken for no flag, and that an argument can carry.
     fn safe(&self, name: &str, text: String, role: Role, is_value: bool) -> Result<String, EngineError> {
-        let refuse = |problem: &str| {
-            EngineError::permanent(format!("{name} {problem}, and can't be an argument of this command"))
-        };
-        if text.contains('\0') {
-            return Err(refuse("has a zero byte in it"));
-        }
-        if text.len() > MAX_ARGUMENT {
-            return Err(refuse(&format!("is longer than {MAX_ARGUMENT} bytes")));
-        }
+        let text = argument_text(name, text)?;
         if is_value || !text.starts_with('-') {
             return Ok(text);
         }
@@ -279,7 +268,7 @@ impl Filling<'_> {
             // For people a space is nothing.
             Role::Prose => Ok(format!(" {text}")),
             Role::Plain => Ok(text),
-            _ => Err(refuse("begins with `-`")),
+            _ => Err(EngineError::permanent(format!("{name} begins with `-`, and can't be an argument"))),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     engine::{
-        completion::completion,
+        chat::completion,
         contract::{Output, Payload},
         format::Format,
         server::shallow,

@@ -151,14 +151,14 @@ fn no_text_of_a_job_becomes_a_flag() {
         (json!(["--text={text}"]), json!({ "text": "-1" }), "make --text=-1"),
         (json!(["--", "{text}"]), json!({ "text": "--help" }), "make -- --help"),
         (json!([["-v", "{voice}"], "{text}"]), json!({ "text": "hi", "voice": "-w/etc/x" }), {
-            "voice begins with `-`, and can't be an argument of this command"
+            "voice begins with `-`, and can't be an argument"
         }),
         (json!([["-v{voice}"], "{text}"]), json!({ "text": "hi", "voice": "-w" }), "make -v-w hi"),
         (json!(["{text}"]), json!({ "text": "a\0b" }), {
-            "text has a zero byte in it, and can't be an argument of this command"
+            "text has a zero byte in it, and can't be an argument"
         }),
         (json!(["{text}"]), json!({ "text": "x".repeat(131_072) }), {
-            "text is longer than 131071 bytes, and can't be an argument of this command"
+            "text is longer than 131071 bytes, and can't be an argument"
         }),
     ] {
         assert_eq!(called("audio_tts", args.clone(), task), line, "{args}");

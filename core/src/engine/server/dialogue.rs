@@ -41,6 +41,11 @@ impl Dialogue {
         self.secrets.extend(said::confidential(address));
     }
 
+    /// No error will have this in it.
+    pub(in crate::engine) fn conceal_secret(&mut self, secret: &Secret) {
+        self.secrets.push(secret.clone());
+    }
+
     /// Asks for `path`, relative to the server's address; of the answer `limit` bytes count.
     pub(in crate::engine) fn get(&self, path: &str, limit: usize) -> HttpRequest {
         self.at(self.server.url(path), limit)

@@ -28,6 +28,8 @@ pub struct Server {
     key: Option<Secret>,
     /// How long one job's answer may take.
     timeout: Duration,
+    /// What it is called, where its address says nothing to a person.
+    name: Option<&'static str>,
 }
 
 /// Why an address of a server can't be used.
@@ -64,7 +66,7 @@ impl Server {
         base.set_fragment(None);
         let path = base.path().trim_end_matches('/').to_owned() + "/";
         base.set_path(&path);
-        Ok(Self { base, key: None, timeout: Self::JOB_TIMEOUT })
+        Ok(Self { base, key: None, timeout: Self::JOB_TIMEOUT, name: None })
     }
 
     /// The same, with an API key.
@@ -80,6 +82,12 @@ impl Server {
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// The same, called `name` wherever a person reads of it.
+    #[must_use]
+    pub(super) fn named(self, name: &'static str) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// The same without `suffix` at the end of its path, where an operator may have given it or not.
@@ -112,7 +120,7 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.base.as_str().trim_end_matches('/'))
+        f.write_str(self.name.unwrap_or(self.base.as_str().trim_end_matches('/')))
     }
 }
 

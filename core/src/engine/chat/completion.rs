@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned, string::String};
 
 use serde_json::{Map, Value};
 
-use super::server::shallow;
+use crate::engine::server::shallow;
 
 /// The end of what a model thinks before it answers.
 const THOUGHT: &str = "</think>";
@@ -13,7 +13,7 @@ const THOUGHT: &str = "</think>";
 ///
 /// The model is named as it was offered, whatever the server calls it, and what it thought goes to
 /// `reasoning_content`, where the server has left it in the text.
-pub(super) fn completion(body: &[u8], model: &str) -> Option<Value> {
+pub(in crate::engine) fn completion(body: &[u8], model: &str) -> Option<Value> {
     let mut completion: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let choices = completion.get_mut("choices")?.as_array_mut()?;
     if choices.is_empty() {

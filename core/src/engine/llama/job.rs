@@ -1,0 +1,284 @@
+//! One chat, from its files to its answer.
+
+use alloc::{borrow::ToOwned, format, string::String, sync::Arc, vec::Vec};
+use core::time::Duration;
+
+use serde_json::Value;
+
+use super::{LlamaCpp, files::Files};
+use crate::{
+    engine::{
+        chat::{self, Pictures, completion},
+        contract::{Effect, EngineError, Happened, Output, Recipe},
+        program::Words,
+        refusal::interrupted,
+        server::{Answered, Call, Dialogue, MAX_JSON, Server},
+    },
+    http::{HttpAnswer, HttpBody, HttpRequest, Reach},
+    machine::{Argument, Part, Program, ProgramFailure, ServerWanted, Serving},
+    wire::{Claim, CliDefaults, Secret, task::LlmTask},
+};
+
+/// The context where the offer names none, in tokens.
+const CONTEXT: u32 = 8192;
+/// More layers than any model has: all go to the GPU, where there is one.
+const ALL_LAYERS: &str = "999";
+/// How long a server may load its model: a large one from a slow disk.
+const LOADING: Duration = Duration::from_secs(20 * 60);
+/// How long to wait before the first look whether it has, and at most.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LAST_LOOK: Duration = Duration::from_secs(2);
+/// How long a server that loads may take to say so.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection that broke is waited for to turn out as the server's end.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+
+/// The recipe.
+pub(super) struct Job {
+    engine: LlamaCpp,
+    claim: Arc<Claim>,
+    task: LlmTask,
+    /// What gives access to the pictures, and the key of the server.
+    secrets: Vec<Secret>,
+    pictures: Vec<String>,
+    files: Files,
+    had: Vec<String>,
+    stage: Stage,
+}
+
+enum Stage {
+    Gathering(Pictures),
+    Having,
+    /// The server was wanted; so long it has been loading.
+    Serving(Duration),
+    Looking {
+        waited: Duration,
+        serving: Serving,
+    },
+    Waiting(Duration),
+    Asking {
+        call: Call,
+        dialogue: Dialogue,
+    },
+    /// The connection broke: has the server ended?
+    Doubting(EngineError),
+}
+
+impl Job {
+    pub(super) fn new(engine: LlamaCpp, claim: Arc<Claim>, mut task: LlmTask) -> Self {
+        if let Some(source) = &claim.model_source {
+            add_defaults(&mut task, &source.cli_defaults);
+        }
+        let pictures = Pictures::of(&mut task, engine.inputs);
+        let secrets = pictures.addresses().flat_map(crate::engine::server::confidential).collect();
+        Self {
+            engine,
+            claim,
+            task,
+            secrets,
+            pictures: Vec::new(),
+            files: Files { wanted: Vec::new(), weights: 0, projector: None },
+            had: Vec::new(),
+            stage: Stage::Gathering(pictures),
+        }
+    }
+
+    fn words(&self) -> Words<'_> {
+        Words { program: &self.engine.program, secrets: &self.secrets }
+    }
+
+    fn gathered(&mut self, pictures: Vec<String>) -> Effect {
+        let files =
+            Files::of(&self.engine.models_root, self.engine.inputs, &self.claim, !pictures.is_empty());
+        match files {
+            Ok(files) => {
+                self.files = files;
+                self.pictures = pictures;
+                self.stage = Stage::Having;
+                self.have_next()
+            }
+            Err(error) => fail(error),
+        }
+    }
+
+    fn have_next(&mut self) -> Effect {
+        match self.files.wanted.get(self.had.len()) {
+            Some(file) => Effect::Have(file.clone()),
+            None => self.serve(Duration::ZERO),
+        }
+    }
+
+    fn serve(&mut self, waited: Duration) -> Effect {
+        self.stage = Stage::Serving(waited);
+        Effect::Serve(self.wanted())
+    }
+
+    fn wanted(&self) -> ServerWanted {
+        let path = |at: usize| Argument::from(self.had.get(at).cloned().unwrap_or_default());
+        let defaults = self.claim.model_source.as_ref().map(|source| &source.cli_defaults);
+        let context = defaults.and_then(|defaults| defaults.context_size).filter(|context| *context > 0);
+        // The server takes an `int`, and no more than the model was trained with.
+        let context = context.unwrap_or(CONTEXT).min(i32::MAX.unsigned_abs());
+        let mut arguments: Vec<Argument> = Vec::from([
+            "--host".into(),
+            "127.0.0.1".into(),
+            "--port".into(),
+            Part::Port.into(),
+            "--model".into(),
+            path(self.files.weights),
+            "--ctx-size".into(),
+            format!("{context}").into(),
+            "--n-gpu-layers".into(),
+            ALL_LAYERS.into(),
+            // One job at a time, which has the whole context.
+            "--parallel".into(),
+            "1".into(),
+            "--jinja".into(),
+        ]);
+        if let Some(projector) = self.files.projector {
+            arguments.extend(["--mmproj".into(), path(projector)]);
+        }
+        ServerWanted {
+            program: Program {
+                program: self.engine.program.clone(),
+                arguments,
+                // Others can read arguments.
+                environment: Vec::from([("LLAMA_API_KEY".to_owned(), Part::Key.into())]),
+                inherits: Vec::new(),
+            },
+            idle: self.engine.idle,
+        }
+    }
+
+    fn served(&mut self, waited: Duration, outcome: Result<Serving, ProgramFailure>) -> Effect {
+        let serving = match outcome {
+            Ok(serving) => serving,
+            Err(failure) => return fail(self.words().failed(&failure)),
+        };
+        if !self.secrets.contains(&serving.key) {
+            self.secrets.push(serving.key.clone());
+        }
+        let request = HttpRequest {
+            timeout: HEALTH_TIMEOUT,
+            reach: Reach::Loopback,
+            ..HttpRequest::get(format!("{}/health", serving.base.trim_end_matches('/')))
+        };
+        self.stage = Stage::Looking { waited, serving };
+        Effect::Exchange(request)
+    }
+
+    fn looked(&mut self, waited: Duration, serving: &Serving, answer: Option<&HttpAnswer>) -> Effect {
+        match answer.map(|answer| answer.status) {
+            Some(200) => self.ask(serving),
+            // It loads its model, or doesn't listen yet.
+            Some(503) | None if waited < LOADING => {
+                let wait = waited.clamp(FIRST_LOOK, LAST_LOOK);
+                self.stage = Stage::Waiting(waited + wait);
+                Effect::Pause(wait)
+            }
+            Some(503) | None => {
+                let minutes = LOADING.as_secs() / 60;
+                fail(
+                    self.words()
+                        .trouble(format_args!("has not loaded the model within {minutes} minutes"), ""),
+                )
+            }
+            Some(status) => fail(
+                self.words().trouble(format_args!("answers {status} to whether it has loaded the model"), ""),
+            ),
+        }
+    }
+
+    fn ask(&mut self, serving: &Serving) -> Effect {
+        let server = Server::new(&serving.base).and_then(|server| server.with_key(serving.key.clone()));
+        let server = match server {
+            Ok(server) => server.named(LlamaCpp::PROGRAM),
+            Err(error) => return fail(self.words().trouble("can't be asked", &format!("{error}"))),
+        };
+        let mut dialogue = Dialogue::new(&server);
+        for secret in &self.secrets {
+            dialogue.conceal_secret(secret);
+        }
+        let body = chat::request(&self.claim.model, &self.task, core::mem::take(&mut self.pictures));
+        let request = dialogue.post(chat::PATH, HttpBody::json(&body), MAX_JSON);
+        let (call, effect) = Call::begin(HttpRequest { reach: Reach::Loopback, ..request });
+        self.stage = Stage::Asking { call, dialogue };
+        effect
+    }
+
+    fn answered(&mut self, outcome: Answered) -> Effect {
+        let Stage::Asking { dialogue, .. } = &self.stage else { return fail(interrupted()) };
+        let broke = outcome.is_err();
+        let read =
+            dialogue.accepted(&format!("{} (llm)", self.claim.model), outcome, MAX_JSON).and_then(|body| {
+                match completion(&body, &self.claim.model) {
+                    Some(completion) => Ok(Output::Json(Arc::new(completion))),
+                    None => Err(dialogue.not_wanted("a chat completion", &body)),
+                }
+            });
+        match read {
+            Err(error) if broke => {
+                self.stage = Stage::Doubting(error);
+                Effect::Pause(LAST_BREATH)
+            }
+            read => Effect::Done(read),
+        }
+    }
+}
+
+/// What the model wants where the task does not say.
+fn add_defaults(task: &mut LlmTask, defaults: &CliDefaults) {
+    let Some(Value::Object(defaults)) = &defaults.chat_template_kwargs else { return };
+    let own = task.chat_template_kwargs.get_or_insert_with(|| Value::Object(serde_json::Map::new()));
+    if let Value::Object(own) = own {
+        for (name, value) in defaults {
+            own.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+fn fail(error: EngineError) -> Effect {
+    Effect::Done(Err(error))
+}
+
+impl Recipe for Job {
+    fn next(&mut self, happened: Happened) -> Effect {
+        match (&mut self.stage, happened) {
+            (Stage::Gathering(pictures), happened) => {
+                pictures.next(happened).and_then(|outcome| match outcome {
+                    Ok(pictures) => self.gathered(pictures),
+                    Err(error) => fail(EngineError {
+                        message: crate::engine::server::presentable(&error.message, &self.secrets),
+                        ..error
+                    }),
+                })
+            }
+            (Stage::Having, Happened::Had(Ok(file))) => {
+                self.had.push(file.path);
+                self.have_next()
+            }
+            (Stage::Having, Happened::Had(Err(error))) => fail(error),
+            (Stage::Serving(waited), Happened::Serving(outcome)) => {
+                let waited = *waited;
+                self.served(waited, outcome)
+            }
+            (Stage::Looking { waited, serving }, Happened::Exchanged(outcome)) => {
+                let (waited, serving) = (*waited, serving.clone());
+                self.looked(waited, &serving, outcome.ok().as_ref())
+            }
+            (Stage::Waiting(waited), Happened::Paused) => {
+                let waited = *waited;
+                self.serve(waited)
+            }
+            (Stage::Asking { call, .. }, happened) => {
+                call.next(happened).and_then(|outcome| self.answered(outcome))
+            }
+            (Stage::Doubting(_), Happened::Paused) => Effect::Serve(self.wanted()),
+            (Stage::Doubting(error), Happened::Serving(outcome)) => {
+                let error = error.clone();
+                fail(outcome.err().map_or(error, |failure| self.words().failed(&failure)))
+            }
+            _ => fail(interrupted()),
+        }
+    }
+}
