@@ -4,6 +4,8 @@
 //! private or link-local address unless the operator allows it; a few redirects, each checked anew; a bound on
 //! size and time; and no credential.
 
+mod route;
+
 use alloc::{
     format,
     string::{String, ToString},
@@ -14,14 +16,9 @@ use core::{net::IpAddr, time::Duration};
 use data_url::DataUrl;
 use url::{Host, Url};
 
-use super::{
-    contract::{Effect, EngineError, Happened, Recipe},
-    server::{confidential, presentable},
-};
+pub(crate) use self::route::{Astray, Route};
+use super::contract::{Effect, EngineError, Happened, Recipe};
 use crate::http::{HttpAnswer, HttpRequest, Reach};
-
-/// How often an address may lead on to another one.
-const MAX_REDIRECTS: u32 = 5;
 
 /// Where inputs may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,17 +124,14 @@ fn too_large(limit: usize) -> EngineError {
 
 /// Fetches an input.
 pub(super) struct Fetch {
-    policy: InputPolicy,
-    url: Url,
-    reach: Reach,
+    route: Route,
     limit: usize,
     timeout: Duration,
-    redirects: u32,
 }
 
 impl Fetch {
     pub(super) fn new(policy: InputPolicy, url: Url, reach: Reach, limit: usize, timeout: Duration) -> Self {
-        Self { policy, url, reach, limit, timeout, redirects: 0 }
+        Self { route: Route::new(policy, url, reach), limit, timeout }
     }
 
     /// The first thing to do.
@@ -149,19 +143,22 @@ impl Fetch {
         HttpRequest {
             answer_limit: self.limit.saturating_add(1),
             timeout: self.timeout,
-            reach: self.reach,
-            ..HttpRequest::get(self.url.to_string())
+            reach: self.route.reach(),
+            ..HttpRequest::get(self.route.url().to_string())
         }
     }
 
     fn read(&mut self, answer: HttpAnswer) -> Effect<Vec<u8>> {
         let status = answer.status;
-        let whence = shown(&self.url);
+        let whence = self.route.shown();
         Effect::Done(match status {
             200 => checked(answer.body, self.limit),
-            301 | 302 | 303 | 307 | 308 => match self.follow(&answer) {
+            _ if Route::is_redirect(status) => match self.route.follow(answer.location.as_deref()) {
                 Ok(()) => return Effect::Exchange(self.request()),
-                Err(error) => Err(error),
+                Err(Astray::Refused(why)) => Err(refused(why)),
+                Err(Astray::Lost(why)) => {
+                    Err(EngineError::transient(format_args!("an input can't be fetched: {whence} {why}")))
+                }
             },
             404 | 410 => {
                 Err(EngineError::permanent(format_args!("an input is not there: {whence} answers {status}")))
@@ -171,30 +168,6 @@ impl Fetch {
             ))),
         })
     }
-
-    fn follow(&mut self, answer: &HttpAnswer) -> Result<(), EngineError> {
-        let whence = shown(&self.url);
-        self.redirects += 1;
-        if self.redirects > MAX_REDIRECTS {
-            return Err(EngineError::transient(format_args!(
-                "an input can't be fetched: {whence} leads on and on"
-            )));
-        }
-        let target = answer.location.as_deref().and_then(|location| self.url.join(location).ok());
-        let Some(target) = target else {
-            return Err(EngineError::transient(format_args!(
-                "an input can't be fetched: {whence} leads nowhere"
-            )));
-        };
-        let reach = self.policy.reach(&target).map_err(refused)?;
-        // The internet must not lead to what listens on this machine.
-        if reach == Reach::Loopback && self.reach != Reach::Loopback {
-            return Err(refused("leads to this machine"));
-        }
-        self.url = target;
-        self.reach = reach;
-        Ok(())
-    }
 }
 
 impl Recipe<Vec<u8>> for Fetch {
@@ -202,8 +175,7 @@ impl Recipe<Vec<u8>> for Fetch {
         match happened {
             Happened::Exchanged(Ok(answer)) => self.read(answer),
             Happened::Exchanged(Err(failure)) => {
-                let why = presentable(&failure.0, &confidential(self.url.as_str()));
-                let whence = shown(&self.url);
+                let (whence, why) = (self.route.shown(), self.route.presentable(&failure));
                 Effect::Done(Err(EngineError::transient(format_args!(
                     "an input can't be fetched from {whence}: {why}"
                 ))))
