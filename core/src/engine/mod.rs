@@ -30,7 +30,6 @@ mod transcript;
 mod weights;
 
 pub use closure::{AsyncFnEngine, FnEngine};
-pub(crate) use contract::covering;
 pub use contract::{
     Effect, Engine, EngineError, Happened, Missing, Models, Output, Payload, Recipe, SPILL_ABOVE, Service,
     SpilledFile, Survey, advertise, serves,
