@@ -33,6 +33,7 @@ pub use studio_worker_core::{
 };
 use studio_worker_core::{
     engine::{Engine, EngineError, Missing, Survey, advertise},
+    machine::Memory,
     wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
     worker::{LogLine, Options, Settings},
 };
@@ -204,19 +205,19 @@ pub fn set_threshold(file: &ConfigFile, gb: Finite) -> Result<String, Error> {
 
 /// What the worker says of itself (section 4).
 pub fn build_capabilities(config: &Config, engine: &dyn Engine) -> Capabilities {
-    let mut capabilities = own_capabilities(config);
+    let mut capabilities = own_capabilities(config, Finite::ZERO);
     advertise(&engine.services(), &mut capabilities);
     capabilities
 }
 
 /// The part that the engine has no say in.
-fn own_capabilities(config: &Config) -> Capabilities {
+fn own_capabilities(config: &Config, vram_total_gb: Finite) -> Capabilities {
     Capabilities {
         machine_name: machine::host_name(),
         username: machine::user_name(),
         agent_version: VERSION.into(),
         engine: config.engine.clone(),
-        vram_total_gb: Finite::ZERO,
+        vram_total_gb,
         vram_threshold_gb: config.vram_threshold_gb,
         auto_enabled: config.auto_enabled,
         auto_start: config.auto_start,
@@ -229,13 +230,14 @@ fn own_capabilities(config: &Config) -> Capabilities {
 }
 
 /// What the core is told of a configuration.
-pub fn settings(config: &Config, engine: &dyn Engine) -> Settings {
+pub fn settings(config: &Config, engine: &dyn Engine, memory: Memory) -> Settings {
     Settings {
         api_base: config.api_base.clone(),
         identity: config.identity.clone(),
         label: config.label.clone(),
-        capabilities: own_capabilities(config),
+        capabilities: own_capabilities(config, memory.gpu_total.map_or(Finite::ZERO, Finite::gigabytes)),
         services: engine.services(),
+        measured_engines: engines::measured(config),
         // Whatever else is configured asks a server that has its memory, or says nothing of it.
         measured_engines: ["llama-cpp", "sd-cpp"].map(String::from).to_vec(),
         reconnect_attempts: config.ws_reconnect_attempts,
@@ -331,7 +333,8 @@ pub async fn run_loops(
     if let Some(disclosure) = disclosure(&config) {
         log::warn!("{disclosure}");
     }
-    let mut options = Options::new(settings(&config, &*engine), format!("studio-worker/{VERSION}"));
+    let memory = on.measure().await;
+    let mut options = Options::new(settings(&config, &*engine, memory), format!("studio-worker/{VERSION}"));
     options.run_limit = Duration::from_secs(config.job_limit_secs.into());
     let store = Arc::new(ConfigStore::new(file.clone()));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
@@ -340,7 +343,8 @@ pub async fn run_loops(
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
     let (watcher, told) = (Watcher::new(file, config), handle.clone());
-    let watching = move || watch(watcher, Served { engines, engine, found, on }, &pace, &told, &ended);
+    let watching =
+        move || watch(watcher, Served { engines, engine, found, memory, on }, &pace, &told, &ended);
     if let Err(error) = thread::Builder::new().name("config".into()).spawn(watching) {
         log::warn!(
             "changes of the configuration count after a restart only, since no thread could be had: {error}"
@@ -362,6 +366,8 @@ struct Served {
     engines: Engines,
     engine: Arc<dyn Engine>,
     found: Survey,
+    /// As it was at the start.
+    memory: Memory,
     on: Runtime,
 }
 
@@ -380,7 +386,7 @@ impl Served {
     /// Takes other engines, and looks what they serve.
     fn replace(&mut self, engines: Engines) -> Result<(), Error> {
         let (engine, found) = self.on.block_on(engines.survey(self.on))?;
-        *self = Self { engines, engine, found, on: self.on };
+        *self = Self { engines, engine, found, ..*self };
         Ok(())
     }
 }
@@ -435,7 +441,7 @@ fn watch(
             }
         }
         log::debug!("the configuration changed");
-        handle.reconfigure(settings(&config, &*served.engine), changed);
+        handle.reconfigure(settings(&config, &*served.engine, served.memory), changed);
         known = *config;
     }
 }
@@ -445,7 +451,10 @@ fn look_again(served: &mut Served, config: &Config, handle: &WorkerHandle) {
     match served.look() {
         Ok(true) => {
             log_services(config, &*served.engine, &served.found);
-            handle.reconfigure(settings(config, &*served.engine), Some(Arc::clone(&served.engine)));
+            handle.reconfigure(
+                settings(config, &*served.engine, served.memory),
+                Some(Arc::clone(&served.engine)),
+            );
         }
         Ok(false) => {}
         Err(problem) => log::warn!("what the engines can serve could not be found out: {problem}"),

@@ -8,9 +8,9 @@ use std::{
 use clap::ValueEnum;
 use futures::future::BoxFuture;
 use studio_worker_core::{
-    drive::{Store, WorkerHandle, carry_out_showing},
+    drive::{Runtime as _, Store, WorkerHandle, carry_out_showing},
     engine::{Engine, EngineError, Recipe},
-    machine::Transfer,
+    machine::{Memory, Transfer},
     worker::{Exit, Options},
 };
 
@@ -92,6 +92,18 @@ impl Runtime {
         recipe: Box<dyn Recipe<T>>,
     ) -> BoxFuture<'static, Result<T, EngineError>> {
         self.carry_out_showing(recipe, |_| ())
+    }
+
+    /// What can be measured of this machine's memory.
+    pub fn measure(self) -> BoxFuture<'static, Memory> {
+        match self {
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => studio_worker_async_std::AsyncStd::new().machine().measure(),
+            #[cfg(feature = "tokio")]
+            Self::Tokio => studio_worker_tokio::Tokio::new().machine().measure(),
+            #[allow(unreachable_patterns, reason = "both are built in")]
+            _ => Box::pin(ready(Memory::default())),
+        }
     }
 
     /// Runs a future to its end, on this thread.

@@ -131,7 +131,7 @@ impl Config {
             openai_api_key_file: None,
             commands: Vec::new(),
             llama_server: "llama-server".into(),
-            llama_idle_secs: 300,
+            llama_idle_secs: 600,
             sd_cli: None,
             job_limit_secs: 1_800,
             allow_private_inputs: false,

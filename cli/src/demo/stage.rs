@@ -8,6 +8,7 @@ use std::{
 
 use studio_worker_core::{
     drive::WorkerHandle,
+    machine::Memory,
     studio::Options as Rules,
     worker::{Exit, Options},
 };
@@ -89,7 +90,7 @@ impl Worker {
             .map_err(|e| failed(&e))?;
         let engines = engines::build(&config, &engines::Pace::default()).map_err(|e| failed(&e))?;
         let (engine, _) = on.block_on(engines.survey(on)).map_err(|e| failed(&e))?;
-        let settings = runtime::settings(&config, &*engine);
+        let settings = runtime::settings(&config, &*engine, Memory::default());
         let options = Options::new(settings, format!("studio-worker/{VERSION}"));
         let store = Arc::new(ConfigStore::new(file));
         let (handle, driving) = on.start(options, engine, store).map_err(|e| failed(&e))?;

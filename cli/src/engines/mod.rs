@@ -6,7 +6,7 @@ mod names;
 mod pace;
 mod survey;
 
-use std::{env, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{env, fs, path::Path, sync::Arc, time::Duration};
 
 use studio_worker_core::{
     engine::{
@@ -25,6 +25,9 @@ use pace::Paced;
 
 /// Where the key of the engine `openai` is looked for, in this order; then in the file that the configuration names.
 const OPENAI_KEYS: [&str; 2] = ["STUDIO_WORKER_OPENAI_API_KEY", "OPENAI_API_KEY"];
+
+/// Where `sd-cli` is, as the published programs are told.
+const SD_CLI: &str = "STUDIO_WORKER_SD_CLI";
 
 /// Why there are no engines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +135,19 @@ fn member(name: &str, names: &[String], config: &Config, pace: &Pace) -> Result<
             }
             Arc::new(Gradio::new(server, models))
         }
+        LlamaCpp::NAME => {
+            let root = models_root(config)?;
+            let local = files_in(&Path::new(&root).join(LlamaCpp::FOLDER));
+            let engine = LlamaCpp::new(&root, inputs)
+                .with_program(&config.llama_server)
+                .with_idle(Duration::from_secs(config.llama_idle_secs.into()))
+                .with_local(local.iter().map(String::as_str));
+            Arc::new(engine)
+        }
+        SdCpp::NAME => {
+            let root = models_root(config)?;
+            Arc::new(SdCpp::new(&root, sd_candidates(config, &root), inputs).with_loader(loader()))
+        }
         _ => {
             // Made-up pictures must not stand in for those of the app that the models are of.
             let drawn = names.iter().any(|name| name == Gradio::NAME) && config.gradio_endpoint_url.is_some();
@@ -161,12 +177,60 @@ fn openai_key(config: &Config) -> Result<Option<Secret>, SetupError> {
     Ok(key)
 }
 
-/// Where model files are kept.
-pub fn models_root(config: &Config) -> PathBuf {
-    config.models_root.clone().unwrap_or_else(|| {
+/// Where model files are kept: an absolute path.
+fn models_root(config: &Config) -> Result<String, SetupError> {
+    let root = config.models_root.clone().or_else(|| {
         let dirs = directories::ProjectDirs::from("gg", "minis", "minis-studio-worker");
-        dirs.map_or_else(|| "models".into(), |dirs| dirs.data_local_dir().join("models"))
+        dirs.map(|dirs| dirs.data_local_dir().join("models"))
+    });
+    let root = root.and_then(|root| std::path::absolute(root).ok()?.into_os_string().into_string().ok());
+    root.ok_or_else(|| SetupError::Wants {
+        key: "models_root",
+        engine: LlamaCpp::NAME,
+        how: "name a folder for model files by its whole path".into(),
     })
+}
+
+/// The names of the files in a folder; none when it isn't there.
+fn files_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter(|entry| entry.path().is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Where `sd-cli` may be, in the order in which it is looked for.
+fn sd_candidates(config: &Config, models_root: &str) -> Vec<String> {
+    let configured = config.sd_cli.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let named = configured.or_else(|| env::var(SD_CLI).ok().filter(|path| !path.trim().is_empty()));
+    let own =
+        Path::new(models_root).join("bin").join(format!("{}{}", SdCpp::PROGRAM, env::consts::EXE_SUFFIX));
+    // One that was named is the one that is meant.
+    named.map_or_else(
+        || vec![own.to_string_lossy().into_owned(), SdCpp::PROGRAM.to_owned()],
+        |named| vec![named],
+    )
+}
+
+/// How this system finds the library beside a program.
+fn loader() -> Loader {
+    if cfg!(target_os = "macos") {
+        Loader::macos(env::var("DYLD_LIBRARY_PATH").ok())
+    } else {
+        Loader::linux(env::var("LD_LIBRARY_PATH").ok())
+    }
+}
+
+/// The engines whose jobs load a model into this machine's memory: they are admitted when there is room for it.
+pub(crate) fn measured(config: &Config) -> Vec<String> {
+    let mut engines = vec![LlamaCpp::NAME.to_owned(), SdCpp::NAME.to_owned()];
+    if config.commands.iter().any(Entry::wants_memory) {
+        engines.push(Command::NAME.to_owned());
+    }
+    engines
 }
 
 /// Whether `old` and `new` make the same engines.

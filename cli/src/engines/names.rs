@@ -1,10 +1,12 @@
 //! The names of engines.
 
-use studio_worker_core::engine::{Multi, command::Command, gradio::Gradio, openai::OpenAi};
+use studio_worker_core::engine::{
+    Multi, command::Command, gradio::Gradio, llama::LlamaCpp, openai::OpenAi, sd::SdCpp,
+};
 
 /// Those that this program has, in the order in which `multi` asks them.
 pub(crate) const SERVED: [&str; 6] =
-    [Command::NAME, OpenAi::NAME, Gradio::NAME, "llama-cpp", "sd-cpp", "synthetic"];
+    [Command::NAME, OpenAi::NAME, Gradio::NAME, LlamaCpp::NAME, SdCpp::NAME, "synthetic"];
 
 /// Those of the published programs, and what serves their jobs here.
 const ELSEWHERE: [(&str, &str); 5] = [

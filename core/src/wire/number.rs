@@ -10,6 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Finite(f64);
 
 impl Finite {
+    /// Bytes as GB of the protocol, which count 2^30 bytes as cards are sold by; in steps of a MiB.
+    pub fn gigabytes(bytes: u64) -> Self {
+        // Of whole MiB, so that it is exact.
+        let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        Self::new(f64::from(mib) / 1_024.0).unwrap_or(Self::ZERO)
+    }
+
     /// Zero.
     pub const ZERO: Self = Self(0.0);
 

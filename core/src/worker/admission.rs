@@ -11,7 +11,7 @@ use alloc::{collections::VecDeque, format, sync::Arc};
 use super::{
     Worker,
     io::{Action, MeasureId, Observation},
-    memory::{Shortage, gigabytes, just_under},
+    memory::{Shortage, just_under},
     timers::{LOOK_INTERVAL, LOWERED_BOUND, MEASURE_BOUND, Timer},
 };
 use crate::{
@@ -65,7 +65,7 @@ impl Admission {
 
     /// GPU memory in GB, as it was measured.
     pub(super) fn vram_total(&self) -> Option<Finite> {
-        self.gpu_total.map(gigabytes)
+        self.gpu_total.map(Finite::gigabytes)
     }
 
     /// Counts a refusal for host memory: the how-manieth it is of that job.

@@ -74,13 +74,6 @@ pub(super) fn just_under(estimate: Finite) -> Finite {
     Finite::new(under.max(0.0)).unwrap_or(Finite::ZERO)
 }
 
-/// Bytes as they are measured, in GB of the protocol.
-pub(super) fn gigabytes(bytes: u64) -> Finite {
-    // Of whole MiB, so that it is exact.
-    let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
-    Finite::new(f64::from(mib) / 1_024.0).unwrap_or(Finite::ZERO)
-}
-
 /// Bytes for people to read.
 pub(super) struct Size(pub(super) u64);
 
@@ -193,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_a_card_has_is_said_to_the_mib() {
-        assert!((gigabytes(24_564 << 20).get() - 24_564.0 / 1_024.0).abs() < f64::EPSILON);
-        assert_eq!(gigabytes(0), Finite::ZERO);
+        assert!((Finite::gigabytes(24_564 << 20).get() - 24_564.0 / 1_024.0).abs() < f64::EPSILON);
+        assert_eq!(Finite::gigabytes(0), Finite::ZERO);
     }
 }

@@ -96,6 +96,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it wants the GPU to itself.
+    pub fn wants_memory(&self) -> bool {
+        self.config.wants_memory
+    }
+
     /// Checks a command.
     ///
     /// # Errors

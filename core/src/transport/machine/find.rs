@@ -60,6 +60,8 @@ impl Surroundings {
                 .into_iter()
                 .filter(|(name, value)| program.sees(&name.to_string_lossy(), &value.to_string_lossy())),
         );
+        // What it leaves in the place for temporary files goes with the run.
+        command.envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, known.scratch)));
         command.envs(program.environment.iter().map(|(name, value)| (name, filled(value))));
         Ok(command)
     }
