@@ -44,6 +44,8 @@ pub struct Oracle {
     claimed: Option<Claimed>,
     /// Offers of that connection that are not answered yet.
     open_offers: BTreeMap<JobId, u32>,
+    /// The job whose offer waits for an upload. When it is offered again, that offer takes the place of the older.
+    parked: Option<JobId>,
     /// The measurement that an offer waits for, or waited for last.
     asked: Option<Asked>,
     /// The run that the engine has, and the job that waits for it.
@@ -196,7 +198,9 @@ impl Oracle {
     }
 
     fn offered(&mut self, job: &JobId) {
-        *self.open_offers.entry(job.clone()).or_default() += 1;
+        if self.parked.as_ref() != Some(job) {
+            *self.open_offers.entry(job.clone()).or_default() += 1;
+        }
         // Engines that run make any studio that offers a rude one, which proves nothing.
         if self.running.is_none()
             && let Some(claimed) = &mut self.claimed
@@ -216,6 +220,7 @@ impl Oracle {
     /// The session is over, or about to be, and its offers with it.
     fn forget_offers(&mut self) {
         self.open_offers.clear();
+        self.parked = None;
         self.asked = None;
     }
 
@@ -249,7 +254,9 @@ impl Oracle {
 
     /// What must hold whenever the worker waits, which it does until `until`.
     pub(super) fn check_rest(&mut self, worker: &Worker, now: Mono, until: Mono) -> Kept {
-        let waiting: BTreeSet<_> = worker.waiting_offers().collect();
+        let [parked, pending] = worker.waiting_offers();
+        self.parked = parked.cloned();
+        let waiting: BTreeSet<_> = parked.into_iter().chain(pending).collect();
         promise(waiting == self.open_offers.keys().collect(), || {
             format!("offers of {waiting:?} wait, and {:?} are not answered", self.open_offers)
         })?;
@@ -412,6 +419,7 @@ impl Oracle {
         let Some(count) = self.open_offers.get_mut(job) else {
             return Err(Broken(format!("an answer to an offer that was not made: {job}")));
         };
+        self.parked.take_if(|parked| *parked == *job);
         *count -= 1;
         if *count == 0 {
             self.open_offers.remove(job);
@@ -442,6 +450,7 @@ impl Oracle {
             session,
             claimed,
             open_offers,
+            parked: _,
             asked,
             running,
             made,

@@ -264,11 +264,10 @@ impl Worker {
         self.jobs.all.iter().map(|job| (&job.subject.job_id, job.state))
     }
 
-    /// The jobs whose offers are not answered yet: one that waits for the memory to be measured, one for an upload.
+    /// The job whose offer waits for an upload, and the one whose offer waits for the memory to be measured.
     #[cfg(any(feature = "sim", test))]
-    pub(crate) fn waiting_offers(&self) -> impl Iterator<Item = &JobId> {
-        let parked = self.session.parked.as_ref().map(|offer| offer.job_id());
-        self.admission.pending().into_iter().chain(parked)
+    pub(crate) fn waiting_offers(&self) -> [Option<&JobId>; 2] {
+        [self.session.parked.as_ref().map(|offer| offer.job_id()), self.admission.pending()]
     }
 
     /// What happened and was not worth an action.

@@ -26,6 +26,9 @@ const MAX_PASSED_OVER: u32 = 3;
 impl Worker {
     pub(super) fn on_offer(&mut self, offer: Offer) {
         self.note_next_offer(&offer);
+        // One that comes again takes the place of the older: what is declined is offered elsewhere, and must not be
+        // accepted afterwards.
+        self.session.parked.take_if(|parked| parked.job_id() == offer.job_id());
         self.judge(offer);
     }
 
@@ -325,14 +328,12 @@ impl Worker {
         }
     }
 
-    /// Keeps an offer until the upload before it is over. One that comes again takes the place of the older: what is
-    /// declined is offered elsewhere, and must not be accepted afterwards.
+    /// Keeps an offer until the upload before it is over.
     fn park(&mut self, offer: Offer) {
-        match &mut self.session.parked {
-            Some(parked) if parked.job_id() != offer.job_id() => {
-                self.reject(offer.job_id(), "a result is being delivered", Some(RejectCode::Busy));
-            }
-            parked => *parked = Some(Box::new(offer)),
+        if self.session.parked.is_some() {
+            self.reject(offer.job_id(), "a result is being delivered", Some(RejectCode::Busy));
+        } else {
+            self.session.parked = Some(Box::new(offer));
         }
     }
 

@@ -221,6 +221,24 @@ impl State {
         self.ask(|call| Input::CancelJob { call, job_id });
     }
 
+    /// Whoever wants a job that every worker has refused for good gives up on it. Again and again: the last refusals may
+    /// be under way.
+    pub(super) fn give_up_refused(&mut self) {
+        self.after(Duration::from_secs(600), Self::give_up_refused);
+        let studio = self.desk.studio.iter();
+        let workers: Vec<_> = studio.flat_map(Studio::workers).filter(|w| w.revoked_at.is_none()).collect();
+        let refused = |job: &&JobRecord| workers.iter().all(|worker| job.refused_by.contains(&worker.id));
+        let refused = if workers.is_empty() {
+            Vec::new()
+        } else {
+            self.open_jobs().filter(refused).map(|job| job.id.clone()).collect()
+        };
+        for job_id in refused {
+            self.ledger.unwanted(&job_id);
+            self.ask(|call| Input::CancelJob { call, job_id });
+        }
+    }
+
     pub(super) fn revoke_a_worker(&mut self) {
         let ids: Vec<String> =
             self.desk.studio.iter().flat_map(Studio::workers).map(|w| w.id.clone()).collect();

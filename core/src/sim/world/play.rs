@@ -219,6 +219,7 @@ impl Play {
             state.machines[at].takes_memory(false, false);
             state.orders.extend([Order::Resume(at), Order::Threshold(at, 8.0)]);
         }
+        state.give_up_refused();
         // A studio that was answered for holds jobs that no worker has, until their sessions end.
         for conn in state.sessions() {
             state.break_conn(conn, true, true);

@@ -1,5 +1,7 @@
 //! Section 6: the offer that comes while a result is being delivered.
 
+use alloc::vec;
+
 use super::rig::*;
 use crate::{
     engine::EngineError,
@@ -219,4 +221,23 @@ fn a_new_claim_has_three_tries_of_its_own() {
     rig.answered(status(401));
     assert!(!rig.said().contains(&"fail".into()));
     assert_eq!(rig.state_of("j-1"), Some(JobState::Delivering));
+}
+
+#[test]
+fn an_offer_that_comes_again_takes_the_place_of_the_one_that_waits() {
+    let mut rig = parked();
+    // What is declined goes elsewhere: to accept it afterwards would be a violation.
+    assert_eq!(rig.answer_to(&image("j-2")), "nothing");
+    rig.answered(status(200));
+    assert_eq!(rig.answers(), [("accept".into(), "j-2".into())]);
+    assert_eq!(rig.runs_of("j-2"), 1);
+
+    let mut rig = parked();
+    // The id of the job that is delivered, with another task: that one runs now.
+    assert_eq!(rig.answer_to(&llm("j-1")), "accept");
+    assert_eq!(rig.answer_to(&image("j-2")), "reject busy");
+    rig.run_ends(answer());
+    rig.flush();
+    rig.ack("completeAck", "j-1");
+    assert_eq!((rig.answers(), rig.runs_of("j-2")), (vec![], 0));
 }
