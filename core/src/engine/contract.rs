@@ -70,7 +70,7 @@ pub struct Survey {
 pub struct Missing {
     /// The engine.
     pub engine: String,
-    /// What is not there, in a few words: "llama-server", "a Gradio app at http://127.0.0.1:7860".
+    /// What is not there, in a few words: "llama-server", "an app at 127.0.0.1:7860".
     pub what: String,
     /// How a person gets it, as a sentence.
     pub how: String,

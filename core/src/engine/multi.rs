@@ -46,7 +46,7 @@ impl Engine for Multi {
     }
 
     fn services(&self) -> Vec<Service> {
-        self.engines.iter().flat_map(|engine| engine.services()).collect()
+        self.engines.iter().flat_map(Engine::services).collect()
     }
 
     fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
@@ -74,9 +74,12 @@ impl Engine for Multi {
 /// Surveys one engine after the other.
 struct Surveying {
     left: VecDeque<Arc<dyn Engine>>,
-    current: Option<(Arc<dyn Engine>, Box<dyn Recipe<Survey>>)>,
+    current: Option<Asked>,
     found: Survey,
 }
+
+/// An engine, and its survey that is under way.
+type Asked = (Arc<dyn Engine>, Box<dyn Recipe<Survey>>);
 
 impl Surveying {
     fn begin_next(&mut self) -> Effect<Survey> {
@@ -172,8 +175,8 @@ mod tests {
         }
     }
 
-    fn json_of(name: &str) -> Result<Output, EngineError> {
-        Ok(Output::Json(Arc::new(name.into())))
+    fn json_of(name: &str) -> Output {
+        Output::Json(Arc::new(name.into()))
     }
 
     #[test]
@@ -190,7 +193,7 @@ mod tests {
             ("m-1", Some("second"), "second"),
             ("anything", Some("third"), "third"),
         ] {
-            assert_eq!(who(&multi, model, source), json_of(gets), "{model} {source:?}");
+            assert_eq!(who(&multi, model, source), Ok(json_of(gets)), "{model} {source:?}");
         }
         for (model, source) in [("m-3", None), ("m-2", Some("first")), ("m-1", Some("fourth"))] {
             let error = who(&multi, model, source).unwrap_err();
@@ -254,7 +257,7 @@ mod tests {
 
         let surveyed = multi.surveyed(&survey);
         assert_eq!(surveyed.services(), survey.services);
-        assert_eq!(who(&surveyed, "m-2", None), json_of("knows"));
+        assert_eq!(who(&surveyed, "m-2", None), Ok(json_of("knows")));
         assert_eq!(who(&surveyed, "m-1", None).unwrap_err().message, "asks".to_string());
         assert_eq!(play(surveyed.survey().unwrap(), vec![]).outcome.unwrap(), survey);
     }

@@ -188,7 +188,7 @@ mod tests {
             (Vec::from([file("a", "https://hub.test/a"), file("A", "https://hub.test/b")]), {
                 "two files of the model are called A"
             }),
-            (Vec::from_iter((0..65).map(|n| file(&format!("{n}"), "https://hub.test/a"))), {
+            ((0..65).map(|n| file(&format!("{n}"), "https://hub.test/a")).collect(), {
                 "a model can have 64 files, and this one has 65"
             }),
         ] {

@@ -29,7 +29,7 @@ const PICTURE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(in crate::engine) struct Pictures {
     policy: InputPolicy,
     wanted: VecDeque<String>,
-    pictures: Vec<String>,
+    gathered: Vec<String>,
     bytes: usize,
     fetch: Option<Fetch>,
 }
@@ -38,7 +38,7 @@ impl Pictures {
     /// The pictures of `task`, which has none afterwards.
     pub(in crate::engine) fn of(task: &mut LlmTask, policy: InputPolicy) -> Self {
         let wanted = core::mem::take(&mut task.images).into();
-        Self { policy, wanted, pictures: Vec::new(), bytes: 0, fetch: None }
+        Self { policy, wanted, gathered: Vec::new(), bytes: 0, fetch: None }
     }
 
     /// Where they are.
@@ -48,7 +48,7 @@ impl Pictures {
 
     /// Takes what needs no fetching, and begins to fetch the next one.
     fn gather(&mut self) -> Result<Effect<Vec<String>>, EngineError> {
-        let count = self.wanted.len() + self.pictures.len();
+        let count = self.wanted.len() + self.gathered.len();
         if count > MAX_PICTURES {
             return Err(EngineError::permanent(format_args!(
                 "a chat can have {MAX_PICTURES} pictures, and this one has {count}"
@@ -65,11 +65,11 @@ impl Pictures {
                 }
             }
         }
-        Ok(Effect::Done(Ok(core::mem::take(&mut self.pictures))))
+        Ok(Effect::Done(Ok(core::mem::take(&mut self.gathered))))
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
-        let number = self.pictures.len() + 1;
+        let number = self.gathered.len() + 1;
         let format = Format::of(bytes).filter(|format| format.is_picture());
         let Some(format) = format else {
             return Err(EngineError::permanent(format_args!("picture {number} of the chat isn't a picture")));
@@ -83,7 +83,7 @@ impl Pictures {
         }
         let mut address = format!("data:{};base64,", format.mime());
         STANDARD.encode_string(bytes, &mut address);
-        self.pictures.push(address);
+        self.gathered.push(address);
         Ok(())
     }
 }

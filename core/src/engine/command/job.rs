@@ -33,7 +33,7 @@ pub(super) struct Job {
 }
 
 enum Stage {
-    Gathering(Gather),
+    Gathering(Box<Gather>),
     Running,
 }
 
@@ -62,7 +62,7 @@ impl Job {
         let wanted = |address: &str| if is_sound { Wanted::sound(address) } else { Wanted::picture(address) };
         let inputs = brought.iter().map(|(name, address)| (*name, (*address).to_owned())).collect();
         let gather = Gather::new(policy, brought.iter().map(|(_, address)| wanted(address)).collect());
-        Self { entry, claim, secrets, inputs, stage: Stage::Gathering(gather) }
+        Self { entry, claim, secrets, inputs, stage: Stage::Gathering(Box::new(gather)) }
     }
 
     /// What the task wants and the command has no place for: leaving it out would make something else.
@@ -239,12 +239,9 @@ impl Filling<'_> {
                         None => return Ok(None),
                     },
                     role => match self.value(parameter.name) {
-                        Some(text) => Part::Text(self.safe(
-                            parameter.name,
-                            text,
-                            role,
-                            is_value || !parts.is_empty(),
-                        )?),
+                        Some(text) => {
+                            Part::Text(Self::safe(parameter.name, text, role, is_value || !parts.is_empty())?)
+                        }
                         None => return Ok(None),
                     },
                 },
@@ -259,7 +256,7 @@ impl Filling<'_> {
     }
 
     /// A value that can be taken for no flag, and that an argument can carry.
-    fn safe(&self, name: &str, text: String, role: Role, is_value: bool) -> Result<String, EngineError> {
+    fn safe(name: &str, text: String, role: Role, is_value: bool) -> Result<String, EngineError> {
         let text = argument_text(name, text)?;
         if is_value || !text.starts_with('-') {
             return Ok(text);

@@ -1,5 +1,7 @@
 //! What programs are called with, and what becomes of what they make.
 
+#![allow(clippy::needless_pass_by_value, reason = "what a test says is said where it is used")]
+
 use alloc::{boxed::Box, format, string::String, sync::Arc, vec, vec::Vec};
 
 use serde_json::{Value, json};

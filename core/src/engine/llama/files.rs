@@ -34,12 +34,11 @@ impl Files {
     ) -> Result<Self, EngineError> {
         let shelf = Shelf::new(root, LlamaCpp::FOLDER);
         let source = claim.model_source.as_ref().filter(|source| !source.files.is_empty());
-        let files = match source {
-            Some(source) => Self::of_source(&source.files, shelf.files(source, policy)?, has_pictures)?,
-            None => {
-                let own = shelf.own(&format!("{}{ENDING}", claim.model))?;
-                Self { wanted: Vec::from([own]), weights: 0, projector: None }
-            }
+        let files = if let Some(source) = source {
+            Self::of_source(&source.files, shelf.files(source, policy)?, has_pictures)?
+        } else {
+            let own = shelf.own(&format!("{}{ENDING}", claim.model))?;
+            Self { wanted: Vec::from([own]), weights: 0, projector: None }
         };
         if has_pictures && files.projector.is_none() {
             return Err(EngineError::permanent(

@@ -1,5 +1,7 @@
 //! What was seen of a real `llama-server` (build 11434, with a Gemma 3 of 270 million weights), and its ends.
 
+#![allow(clippy::needless_pass_by_value, reason = "what a test says is said where it is used")]
+
 use alloc::{format, string::String, sync::Arc, vec, vec::Vec};
 use core::time::Duration;
 

@@ -25,7 +25,7 @@ const LORA_ENDINGS: [&str; 3] = ["safetensors", "ckpt", "gguf"];
 pub(super) struct Drawing {
     /// The files that are needed, each with the argument that it is for; none for a LoRA, which is found in its folder.
     pub(super) files: Vec<(Option<&'static str>, FileWanted)>,
-    /// The folder of the LoRAs, if there are some.
+    /// The folder of the `lora` files, if there are some.
     lora_folder: Option<String>,
     prompt: String,
     negative_prompt: Option<String>,

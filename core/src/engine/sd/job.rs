@@ -1,6 +1,6 @@
 //! One picture, from finding the program to its bytes.
 
-use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, format, string::String, vec::Vec};
 use core::sync::atomic::Ordering;
 
 use super::{
@@ -42,7 +42,7 @@ pub(super) struct Job {
 
 enum Stage {
     Finding,
-    Gathering(Gather),
+    Gathering(Box<Gather>),
     Having,
     Probing,
     Running,
@@ -89,7 +89,7 @@ impl Job {
         let wanted = self.brought().map(|(_, address)| Wanted::picture(address)).collect();
         let mut gather = Gather::new(self.engine.inputs, wanted);
         let effect = gather.next(Happened::Started);
-        self.stage = Stage::Gathering(gather);
+        self.stage = Stage::Gathering(Box::new(gather));
         effect.and_then(|outcome| self.gathered(outcome))
     }
 

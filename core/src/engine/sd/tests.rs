@@ -1,5 +1,7 @@
 //! What `sd-cli` is called with, and what becomes of what it draws.
 
+#![allow(clippy::needless_pass_by_value, reason = "what a test says is said where it is used")]
+
 use alloc::{boxed::Box, format, sync::Arc, vec, vec::Vec};
 
 use serde_json::{Value, json};

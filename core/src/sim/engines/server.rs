@@ -1,4 +1,4 @@
-//! A server whose answers are chosen by bytes.
+//! Servers whose answers are chosen by bytes.
 
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
@@ -59,7 +59,7 @@ impl<'a> Hostile<'a> {
         Self { data }
     }
 
-    fn byte(&mut self) -> u8 {
+    pub(super) fn byte(&mut self) -> u8 {
         match self.data.split_first() {
             Some((byte, rest)) => {
                 self.data = rest;
@@ -74,7 +74,7 @@ impl<'a> Hostile<'a> {
     }
 
     /// Up to 255 bytes, with what they stand for in their place.
-    fn text(&mut self) -> Vec<u8> {
+    pub(super) fn text(&mut self) -> Vec<u8> {
         let length = usize::from(self.byte()).min(self.data.len());
         let (text, rest) = self.data.split_at(length);
         self.data = rest;
@@ -86,6 +86,24 @@ impl<'a> Hostile<'a> {
             }
         }
         body
+    }
+
+    /// What a program may make.
+    pub(super) fn made(&mut self) -> Vec<u8> {
+        let answer = br#"{"choices":[{"message":{"role":"assistant","content":"hello"}}]}"#;
+        let made: [&[u8]; 10] = [
+            PNG,
+            WEBP,
+            WAV,
+            OGG,
+            b"glTF\x02\0\0\0",
+            b"\0\0\0\x20ftypisom",
+            b"",
+            b"a text\n",
+            br#"{"text":"go forward","language":"en"}"#,
+            answer,
+        ];
+        self.pick(&made).to_vec()
     }
 
     /// What comes of a request.
@@ -144,6 +162,7 @@ impl<'a> Hostile<'a> {
             return [PNG, WEBP, WAV, OGG][variants % 4].to_vec();
         }
         match path.rsplit('/').next().unwrap_or("") {
+            "health" => one(&[r#"{"status":"ok"}"#]),
             "models" => one(&[
                 r#"{"object":"list","data":[{"id":"gemma-3"},{"id":"whisper-1","task":"automatic-speech-recognition"},{"id":"embed"}]}"#,
                 r#"{"data":[{"id":"x","type":"vlm","created":1e99}],"models":[null]}"#,
