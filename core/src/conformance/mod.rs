@@ -30,14 +30,17 @@
 
 mod authority;
 mod clock;
+pub mod downloads;
 pub mod exchanges;
 mod host;
 mod in_process;
 mod jobs;
+mod local;
 mod network;
 mod pipe;
 pub mod programs;
 mod request;
+mod room;
 pub mod scenarios;
 mod server;
 mod session;
@@ -51,6 +54,7 @@ pub use clock::{Clock, Part, Sleep, Stopwatch};
 pub use host::{Ended, Host, Hosted, Scene, Start, registered};
 pub use in_process::{Gate, InProcess, Local, Running, StartWorker, TestEngine, byte, options};
 pub use jobs::{BYTES_A_CHARACTER, offer, offer_of_bytes};
+pub use local::{BlockOn, on_this_machine};
 pub use network::Network;
 pub use pipe::Pipe;
 pub use request::{Request, Upgrading};

@@ -6,18 +6,20 @@ use std::{
     future::Future,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use futures::{
-    FutureExt as _,
     channel::oneshot,
-    future::{BoxFuture, Either, select},
+    future::{Either, select},
 };
 
-use super::PATIENCE;
+use super::{
+    PATIENCE,
+    local::{BlockOn, wait},
+};
 use crate::{
     drive::{Launched, Machine},
     machine::{
@@ -34,7 +36,7 @@ pub struct Subject<'a> {
     /// Where it keeps its files, and nobody else.
     pub folder: &'a Path,
     /// Waits for a future on its runtime.
-    pub block_on: &'a dyn Fn(BoxFuture<'static, ()>),
+    pub block_on: BlockOn,
 }
 
 /// A test of a machine.
@@ -71,14 +73,7 @@ pub fn nothing_is_left() {
 
 impl Subject<'_> {
     fn wait<T: Send + 'static>(self, work: impl Future<Output = T> + Send + 'static) -> T {
-        let (tell, told) = mpsc::channel();
-        (self.block_on)(
-            async move {
-                let _ = tell.send(work.await);
-            }
-            .boxed(),
-        );
-        told.recv().unwrap()
+        wait(self.block_on, work)
     }
 
     fn run(self, process: Process) -> Result<Ran, ProgramFailure> {

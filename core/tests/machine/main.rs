@@ -165,7 +165,7 @@ mod unix {
                     test(programs::Subject {
                         machine: &machine,
                         folder: folder.path(),
-                        block_on: &|work| block_on(work),
+                        block_on: |work| block_on(work),
                     });
                     Ok(())
                 })

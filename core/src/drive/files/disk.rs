@@ -204,6 +204,12 @@ pub(super) struct OpenPart {
 type Stopped = (OpenPart, End);
 
 impl OpenPart {
+    /// An empty one.
+    #[cfg(test)]
+    pub(super) fn of(file: File) -> Self {
+        Self { file, hasher: Sha256::new(), bytes: 0, note: Note::default() }
+    }
+
     pub(super) fn seen(&self) -> Part {
         Part {
             bytes: self.bytes,

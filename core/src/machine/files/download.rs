@@ -414,7 +414,9 @@ impl Download {
         let followed = route.follow(head.location.as_deref());
         match followed.and_then(|()| checked(route).map_err(Astray::Refused)) {
             Ok(()) => self.ask(),
-            Err(Astray::Refused(why)) => self.over(self.permanent(&format!("{whence} leads to what {why}"))),
+            Err(Astray::Refused(why)) => {
+                self.over(self.permanent(&format!("{whence} leads to an address that {why}")))
+            }
             Err(Astray::Lost(why)) => self.over(self.transient(&format!("{whence} {why}"))),
         }
     }
@@ -523,11 +525,11 @@ impl Download {
 
     fn is_full(&self, missing: Option<u64>, room: Option<Room>) -> EngineError {
         let folder = self.wanted.path.rsplit_once(['/', '\\']).map_or("", |(folder, _)| folder);
-        let missing = missing.map_or(String::new(), |missing| format!(" {} more", Size(missing)));
+        let missing = missing.map_or("more".to_owned(), |missing| format!("{} more", Size(missing)));
         let room = room.map_or(String::new(), |room| {
             format!("; {} are free, of which {} are kept", Size(room.free), Size(room.kept()))
         });
-        self.transient(&format!("the disk of {folder} is too full: it needs{missing}{room}"))
+        self.transient(&format!("the disk of {folder} is too full: it needs {missing}{room}"))
     }
 
     fn name(&self) -> &str {

@@ -99,24 +99,24 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts a program, unless it is to end already.
+    /// Starts a program. If it is to end already, it does so at once.
     pub(super) fn start(command: &mut Command, reins: &Reins) -> io::Result<Self> {
         let mut guard = system::Guard::new(command)?;
         reins.hold(guard.id());
-        let child = match command.spawn() {
-            Ok(child) if !reins.is_killed() => child,
+        match command.spawn() {
             Ok(child) => {
-                // The kill may have come before it joined.
-                drop(Self { child, reins: reins.clone(), guard });
-                return Err(io::Error::other("it is not wanted any more"));
+                // A kill may have come before it joined.
+                if reins.is_killed() {
+                    reins.kill();
+                }
+                Ok(Self { child, reins: reins.clone(), guard })
             }
             Err(error) => {
                 reins.release();
                 guard.reap();
-                return Err(error);
+                Err(error)
             }
-        };
-        Ok(Self { child, reins: reins.clone(), guard })
+        }
     }
 
     /// Waits until the program itself has ended, and ends what it left.
