@@ -153,9 +153,9 @@ impl Worker {
         if need.zip(memory.gpu_free).is_some_and(|(need, free)| free >= need) {
             self.restore_threshold("the memory is free again");
         }
+        self.admit_pending(memory, resident);
         // The total may be news as well.
         self.say_changes();
-        self.admit_pending(memory, resident);
     }
 
     /// What can't be measured in time is admitted.

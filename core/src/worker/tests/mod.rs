@@ -1,6 +1,7 @@
 //! The worker's promises, one test each, in virtual time.
 
 mod acknowledgements;
+mod admission;
 mod drain;
 mod ends;
 mod happy_path;
@@ -12,6 +13,7 @@ mod logs;
 mod offers;
 mod orphans;
 mod parked;
+mod progress;
 mod records;
 mod registration;
 mod revoked;
