@@ -238,8 +238,6 @@ pub fn settings(config: &Config, engine: &dyn Engine, memory: Memory) -> Setting
         capabilities: own_capabilities(config, memory.gpu_total.map_or(Finite::ZERO, Finite::gigabytes)),
         services: engine.services(),
         measured_engines: engines::measured(config),
-        // Whatever else is configured asks a server that has its memory, or says nothing of it.
-        measured_engines: ["llama-cpp", "sd-cpp"].map(String::from).to_vec(),
         reconnect_attempts: config.ws_reconnect_attempts,
     }
 }

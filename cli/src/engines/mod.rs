@@ -10,7 +10,13 @@ use std::{env, fs, path::Path, sync::Arc, time::Duration};
 
 use studio_worker_core::{
     engine::{
-        Engine, Missing, Multi, Server, command::Command, gradio::Gradio, input::InputPolicy, openai::OpenAi,
+        Engine, Missing, Multi, Server,
+        command::{Command, Entry},
+        gradio::Gradio,
+        input::InputPolicy,
+        llama::LlamaCpp,
+        openai::OpenAi,
+        sd::{Loader, SdCpp},
         synthetic::Synthetic,
     },
     wire::Secret,

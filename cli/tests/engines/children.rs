@@ -45,7 +45,7 @@ fn busy(on: &'static str, test: u32, more: &str) -> (Place, Studio, Worker, Stri
     let studio = Studio::start();
     let worker = place.worker(&studio);
     let id = queue(&studio, &job());
-    until("the program runs", || processes_with(&format!("sleep\0001000.{mark}")).len() == 1);
+    until("the program runs", || processes_with(&format!("sleep\u{0}1000.{mark}")).len() == 1);
     (place, studio, worker, id, mark)
 }
 
@@ -83,7 +83,7 @@ fn what_a_program_leaves_running_ends_with_its_job(on: &'static str) {
         let id = queue(&studio, &job());
         let job = finished(&studio, &id);
         assert_eq!(job["state"], state, "{job}");
-        until("what it left is gone", || processes_with(&format!("sleep\0001000.{mark}")).is_empty());
+        until("what it left is gone", || processes_with(&format!("sleep\u{0}1000.{mark}")).is_empty());
         until("no zombie is left", || zombies_of(worker.pid()) == 0);
     }
 }

@@ -34,8 +34,7 @@ fn a_result_of_a_gibibyte_is_delivered_from_its_file(on: &'static str) {
     );
     let studio = Studio::start();
     let worker = place.worker(&studio);
-    until("the worker is connected", || worker.log().contains("connected"));
-    // A first job, so that what any job takes is there before the measurement.
+    until("the worker is connected", || worker.log().contains("session open"));
     fs::write(format!("/proc/{}/clear_refs", worker.pid()), "5").unwrap();
     let before = peak(worker.pid());
     let id = queue(&studio, &json!({ "model": "silence", "task": { "kind": "audio_tts", "text": "hush" } }));

@@ -78,11 +78,26 @@ impl Place {
 
     /// Starts it as a worker of `studio`; it is killed when it is dropped.
     pub(crate) fn worker(&self, studio: &Studio) -> Worker {
+        self.start(studio, |_| ())
+    }
+
+    /// The same, which finds programs in this place's `bin` before those of the system.
+    pub(crate) fn worker_with_bin(&self, studio: &Studio) -> Worker {
+        let system = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(self.path("bin")).chain(std::env::split_paths(&system));
+        let path = std::env::join_paths(folders).unwrap();
+        self.start(studio, |command| {
+            command.env("PATH", path);
+        })
+    }
+
+    fn start(&self, studio: &Studio, more: impl FnOnce(&mut Command)) -> Worker {
         let config = fs::read_to_string(self.path("config.toml")).unwrap();
         let base = format!("api_base_url = \"http://{}\"\n", studio.address());
         fs::write(self.path("config.toml"), base + &config).unwrap();
         let log = fs::File::create(self.path("log")).unwrap();
         let mut command = self.command(&["run"]);
+        more(&mut command);
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Worker { child, log: self.path("log") }
     }
