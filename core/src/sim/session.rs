@@ -188,7 +188,7 @@ impl Game {
             18 if how >= 192 => {
                 let run = self.dispatched.unwrap_or(RunId(0));
                 let (done, name) = (u64::from(how) << 20, format!("f-{}", how % 3));
-                let total = (how % 5 > 0).then_some(250 << 20);
+                let total = (!how.is_multiple_of(5)).then_some(250 << 20);
                 self.input(Input::RunProgress { run, transfer: Transfer { name, done, total } });
             }
             18 if how >= 128 => self.measured(how),

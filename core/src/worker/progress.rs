@@ -49,12 +49,11 @@ impl Worker {
             matches!(&before.moves, Moves::Download(shown) if *shown == truncate_prompt(&name))
                 && before.done <= done
         });
-        let progress = match &before {
-            Some(before) => JobProgress { done, total, ..before.clone() },
-            None => {
-                let moves = Moves::Download(truncate_prompt(&name));
-                JobProgress { moves, done, total, since: self.now.wall, before: done }
-            }
+        let progress = if let Some(before) = &before {
+            JobProgress { done, total, ..before.clone() }
+        } else {
+            let moves = Moves::Download(truncate_prompt(&name));
+            JobProgress { moves, done, total, since: self.now.wall, before: done }
         };
         let said = step(before.as_ref()).max(before.map(|_| 0));
         let line = download_line(&progress, said, self.now.wall);

@@ -85,7 +85,8 @@ impl SessionState {
 }
 
 /// Where a job stands. A job in [`JobState::Running`] or [`JobState::Delivering`] is *claimed*: the studio
-/// holds it for this worker on the session that is open, and at most one job is.
+/// holds it for this worker on the session that is open, and at most one job is. An offer that waits for the memory to be
+/// measured, or for an upload, is no job yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobState {
     /// Accepted, and the engine has it.

@@ -40,5 +40,6 @@ fn check(jobs: &[Kind], budget: Budget) {
 fn equal_fingerprints_mean_equal_futures() {
     check(BOTH, Budget { drops: 2, breaks: 1, ..NONE });
     check(&[Kind::Json], Budget { drops: 1, half_open: 1, worker_restarts: 1, slow: 1, ..NONE });
+    check(&[Kind::Json], Budget { taken: 2, drops: 1, slow: 1, commands: 1, ..NONE });
     check(BOTH, Budget { commands: 2, failures: 1, cancels: 1, echoes: 1, studio_restarts: 1, ..NONE });
 }
