@@ -59,7 +59,9 @@ pub enum Command {
     Run,
     /// Show everything at once: a studio and a worker on this machine, one job of each kind, and the results as files.
     #[cfg(feature = "studio")]
-    #[command(after_help = "Example:\n  studio-worker demo --out ./demo")]
+    #[command(
+        after_help = "Examples:\n  studio-worker demo --out ./demo\n  studio-worker demo --engine gradio"
+    )]
     Demo(demo::Demo),
     /// Serve a studio of your own: it registers workers, queues jobs, and keeps their results.
     #[cfg(feature = "studio")]
@@ -164,7 +166,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     match cli.command {
         Command::Run => run::run(&file()?, cli.runtime)?,
         #[cfg(feature = "studio")]
-        Command::Demo(demo) => demo.run(cli.runtime, out)?,
+        Command::Demo(demo) => demo.run(file, cli.runtime, out)?,
         #[cfg(feature = "studio")]
         Command::Studio(studio) => studio.run(out)?,
         Command::Try(it) => it.run(&file()?, cli.runtime, out)?,

@@ -4,20 +4,21 @@ use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
 use serde_json::json;
 use studio_worker_core::{
-    engine::{Models, Output},
+    engine::{Engine, Models, Output},
     machine::Transfer,
     wire::TaskKind,
 };
 
 use crate::{
     Error,
-    config::ConfigFile,
+    config::{Config, ConfigFile},
     engines::{self, Pace},
     runtimes::Runtime,
     trial::{self, Wanted},
@@ -55,15 +56,7 @@ fn kind(text: &str) -> Result<TaskKind, String> {
 
 impl Try {
     pub(super) fn run(self, file: &ConfigFile, on: Runtime, out: &mut dyn Write) -> Result<(), Error> {
-        let mut config = file.load_or_create()?;
-        if let Some(name) = self.engine {
-            engines::check_name(&name).map_err(|problem| Error::Argument(format!("--engine: {problem}")))?;
-            config.engine = name;
-            config.engines.clear();
-        }
-        let engines = engines::build(&config, &Pace::of(&config))
-            .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
-        let (engine, _) = on.block_on(engines.survey(on))?;
+        let (engine, config) = self::engine(file, self.engine.as_deref(), on)?;
         let source = self.model_source.as_deref().map(trial::model_source).transpose()?;
         let wanted = Wanted { model: self.model, source, parameters: self.parameters.into_iter().collect() };
         let claim = trial::claim(&*engine, self.kind, wanted)?;
@@ -82,6 +75,24 @@ impl Try {
         let (path, bytes) = trial::save(tried.output, self.kind, self.out)?;
         Ok(writeln!(out, "{}: {bytes} bytes by {model} in {seconds:.1} s", path.display())?)
     }
+}
+
+/// The engine of a configuration, or the one of that name, with what it can serve now.
+pub(super) fn engine(
+    file: &ConfigFile,
+    name: Option<&str>,
+    on: Runtime,
+) -> Result<(Arc<dyn Engine>, Config), Error> {
+    let mut config = file.load_or_create()?;
+    if let Some(name) = name {
+        engines::check_name(name).map_err(|problem| Error::Argument(format!("--engine: {problem}")))?;
+        name.clone_into(&mut config.engine);
+        config.engines.clear();
+    }
+    let engines = engines::build(&config, &Pace::of(&config))
+        .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
+    let (engine, _) = on.block_on(engines.survey(on))?;
+    Ok((engine, config))
 }
 
 /// Shows a person how far a download is.

@@ -81,7 +81,8 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     for name in &config.engines {
         engines::check_member(name).map_err(|problem| error("engines", problem.to_string()))?;
     }
-    config.gradio_endpoint_url = fields.server("gradio_endpoint_url")?;
+    // Whether it can be used matters where it is used: a published program may have left anything here.
+    config.gradio_endpoint_url = fields.filled("gradio_endpoint_url")?;
     config.openai_base_url = fields.server("openai_base_url")?;
     config.openai_api_key_file = fields.filled("openai_api_key_file")?.map(|path| from_home(&path));
     if let Some(program) = fields.filled("llama_server")? {

@@ -18,23 +18,43 @@ auto_enabled = true
 # The largest job that is taken, by the studio's estimate of GPU memory in GB.
 vram_threshold_gb = 12.0
 
-# What runs the jobs: "synthetic" makes up results and needs nothing, "multi" combines all engines that this
-# machine can serve, or those that `engines` lists.
+# What runs the jobs: one of the engines below, or "multi" for all of them that are set up or for those that `engines`
+# lists. `studio-worker engines` shows what can be served now and what is missing for more; `studio-worker try` runs one
+# job without a studio. "synthetic" makes up results and needs nothing.
 engine = "multi"
-# engines = ["synthetic"]
+# engines = ["openai", "llama-cpp"]
 
-# Models to offer beside those that the engine knows by itself.
+# Models to offer beside those that the engine knows by itself; for "gradio", those that the app draws with.
 # supported_models_override = []
+
+# "openai": any server that speaks that API (llama-server, vLLM, Ollama, LM Studio ...). A key is taken from the variable
+# STUDIO_WORKER_OPENAI_API_KEY or OPENAI_API_KEY, or from the first line of a file.
+# openai_base_url = "http://127.0.0.1:8080"
+# openai_api_key_file = "~/.config/openai.key"
+
+# "gradio": an app that draws.
+# gradio_endpoint_url = "http://127.0.0.1:7860"
+
+# "command": programs, each for a kind of job and its models. The README has the placeholders.
+# commands = [{ kind = "audio_tts", models = ["espeak-ng"], program = "espeak-ng", args = ["-w", "{output}", "{text}"] }]
+
+# "llama-cpp" and "sd-cpp" run these programs on models that offers name, whose files are downloaded to this folder. A
+# language model stays loaded for so many seconds without a job.
+# models_root = "~/models"
+# llama_server = "llama-server"
+# llama_idle_secs = 600
+# sd_cli = "~/bin/sd-cli"
+
+# How long an engine may take for one job, in seconds; downloads of models don't count.
+# job_limit_secs = 1800
+
+# Whether inputs of jobs (pictures, sound) and files of models may come from private addresses: where the studio is in the
+# same network as this machine.
+# allow_private_inputs = false
 
 # How long each job of the synthetic engine takes at least, in milliseconds: to see how a studio deals with jobs that
 # take their time. A change counts for the running job, too.
 # synthetic_delay_ms = 0
-
-# The address of a Gradio app, for the engine "gradio".
-# gradio_endpoint_url = "http://127.0.0.1:7860"
-
-# Where model files are kept.
-# models_root = "~/models"
 
 # After how many failures in a row to reach the studio the program ends; 0: never.
 # ws_reconnect_attempts = 0

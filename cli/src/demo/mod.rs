@@ -22,17 +22,22 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use studio_worker_core::{time::Wall, wire::address::segment};
+use studio_worker_core::{
+    engine::{Engine, synthetic::Synthetic},
+    time::Wall,
+    wire::address::segment,
+};
 
 use crate::{
     runtimes::Runtime,
     studio::{Client, ClientError, RunError, StartError},
+    trial,
 };
 use programme::{Piece, programme};
 use progress::Progress;
 use stage::Stage;
 
-/// How long the whole may take before it is given up.
+/// How long the whole may take with made-up results before it is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two looks at the jobs.
@@ -79,8 +84,18 @@ pub enum DemoError {
         reason: String,
     },
     /// It took too long.
-    #[error("{0} within {seconds} s", seconds = PATIENCE.as_secs())]
-    TooSlow(&'static str),
+    #[error("{what} within {} s", patience.as_secs())]
+    TooSlow {
+        /// What did not happen.
+        what: &'static str,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// The engine lists nothing that could be played.
+    #[error(
+        "the engine {0} serves nothing by itself here: see `studio-worker engines`, and `studio-worker try` for a model whose files an offer names"
+    )]
+    NothingToPlay(String),
     /// A signal came.
     #[error("the demo was interrupted")]
     Interrupted,
@@ -106,15 +121,28 @@ pub struct Delivered {
     prompt: String,
 }
 
-/// Plays the demo: results go to `folder`, or to a new one under the current folder; what happens is said on `out`,
-/// and as a progress bar on stderr when that is a terminal.
-pub fn play(folder: Option<PathBuf>, on: Runtime, out: &mut dyn Write) -> Result<Vec<Delivered>, DemoError> {
+/// An engine to play the demo with.
+pub struct Cast {
+    /// It.
+    pub engine: Arc<dyn Engine>,
+    /// How long one job may take.
+    pub job_limit: Duration,
+}
+
+/// Plays the demo: with the synthetic engine, or with another one. Results go to `folder`, or to a new one under the
+/// current folder; what happens is said on `out`, and as a progress bar on stderr when that is a terminal.
+pub fn play(
+    folder: Option<PathBuf>,
+    cast: Option<Cast>,
+    on: Runtime,
+    out: &mut dyn Write,
+) -> Result<Vec<Delivered>, DemoError> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let signals: Vec<_> = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]
         .into_iter()
         .map(|signal| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
         .collect::<Result<_, _>>()?;
-    let outcome = play_until(&interrupted, folder, on, out);
+    let outcome = play_until(&interrupted, folder, cast, on, out);
     for signal in signals {
         signal_hook::low_level::unregister(signal);
     }
@@ -124,11 +152,12 @@ pub fn play(folder: Option<PathBuf>, on: Runtime, out: &mut dyn Write) -> Result
 fn play_until(
     interrupted: &AtomicBool,
     folder: Option<PathBuf>,
+    cast: Option<Cast>,
     on: Runtime,
     out: &mut dyn Write,
 ) -> Result<Vec<Delivered>, DemoError> {
     let (folder, made) = make_folder(folder)?;
-    let outcome = play_into(&folder, interrupted, on, out);
+    let outcome = play_into(&folder, interrupted, cast, on, out);
     if outcome.is_err() && made {
         // Only an empty one can be removed: what was delivered stays.
         let _ = fs::remove_dir(&folder);
@@ -139,11 +168,20 @@ fn play_until(
 fn play_into(
     folder: &Path,
     interrupted: &AtomicBool,
+    cast: Option<Cast>,
     on: Runtime,
     out: &mut dyn Write,
 ) -> Result<Vec<Delivered>, DemoError> {
-    let stage = Stage::open(on)?;
-    let act = Act { client: Client::new(stage.address()), stage: &stage, interrupted, start: Instant::now() };
+    let made_up = cast.is_none();
+    let cast = cast.unwrap_or_else(|| Cast { engine: Arc::new(Synthetic::new()), job_limit: PATIENCE });
+    let pieces = programme(&cast.engine.services(), made_up);
+    if pieces.is_empty() {
+        return Err(DemoError::NothingToPlay(cast.engine.name().to_owned()));
+    }
+    let patience = if made_up { PATIENCE } else { PATIENCE + cast.job_limit * count(pieces.len()) };
+    let stage = Stage::open(cast, on)?;
+    let client = Client::new(stage.address());
+    let act = Act { client, stage: &stage, interrupted, patience, start: Instant::now() };
     writeln!(out, "studio:   http://{}", stage.address())?;
 
     let request_id = act.asked()?;
@@ -151,28 +189,52 @@ fn play_into(
     act.client.post(&format!("/api/v1/registrations/{}/approve", segment(&request_id)), None)?;
     writeln!(out, "operator: approves it")?;
 
-    let pieces = programme();
-    let mut ids = Vec::new();
-    for piece in &pieces {
-        let job =
-            act.client.post("/api/v1/jobs", Some(&json!({ "model": piece.model, "task": piece.task })))?;
-        ids.push(text(&job, "id")?.to_owned());
-    }
-    writeln!(out, "operator: queues {} jobs", ids.len())?;
-    out.flush()?;
-
     let mut progress = Progress::new(pieces.len());
-    let jobs = act.delivered(&pieces, &ids, &mut progress, out)?;
-    progress.done();
-
-    let mut delivered = Vec::new();
-    for (piece, job) in pieces.iter().zip(&jobs) {
-        delivered.push(act.save(piece, job, folder)?);
+    let mut delivered: Vec<Delivered> = Vec::new();
+    // First those that need nothing, then those that are made from what the first made.
+    for needs_input in [false, true] {
+        let pieces: Vec<_> = pieces.iter().filter(|piece| piece.input.is_some() == needs_input).collect();
+        if pieces.is_empty() {
+            continue;
+        }
+        let mut ids = Vec::new();
+        for piece in &pieces {
+            let task = with_input(piece, &delivered)?;
+            let job =
+                act.client.post("/api/v1/jobs", Some(&json!({ "model": piece.model, "task": task })))?;
+            ids.push(text(&job, "id")?.to_owned());
+        }
+        let jobs = if ids.len() == 1 { "a job".into() } else { format!("{} jobs", ids.len()) };
+        writeln!(out, "operator: queues {jobs}")?;
+        out.flush()?;
+        let jobs = act.delivered(&pieces, &ids, &mut progress, out)?;
+        for (piece, job) in pieces.iter().zip(&jobs) {
+            delivered.push(act.save(piece, job, folder)?);
+        }
     }
-    page::write(folder, &delivered)?;
+    progress.done();
+    // In the order of the programme.
+    delivered.sort_by_key(|it| pieces.iter().position(|piece| piece.kind.name() == it.kind));
+    page::write(folder, &delivered, made_up)?;
     stage.close()?;
     table(folder, &delivered, out)?;
     Ok(delivered)
+}
+
+fn count(pieces: usize) -> u32 {
+    u32::try_from(pieces).unwrap_or(u32::MAX)
+}
+
+/// The task of a piece, with the result in it that it is made from.
+fn with_input(piece: &Piece, delivered: &[Delivered]) -> Result<Value, DemoError> {
+    let mut task = piece.task.clone();
+    if let Some((kind, parameter)) = piece.input
+        && let Some(source) = delivered.iter().find(|it| it.kind == kind.name())
+    {
+        let ext = source.file.extension().unwrap_or_default().to_string_lossy();
+        task[parameter] = trial::data_url(&fs::read(&source.file)?, &ext).into();
+    }
+    Ok(task)
 }
 
 /// What the demo does on its stage.
@@ -180,6 +242,8 @@ struct Act<'a> {
     client: Client,
     stage: &'a Stage,
     interrupted: &'a AtomicBool,
+    /// How long the whole may take.
+    patience: Duration,
     start: Instant,
 }
 
@@ -198,7 +262,7 @@ impl Act<'_> {
     /// Waits until every job is over, and says what happens meanwhile.
     fn delivered(
         &self,
-        pieces: &[Piece],
+        pieces: &[&Piece],
         ids: &[String],
         progress: &mut Progress,
         out: &mut dyn Write,
@@ -222,7 +286,7 @@ impl Act<'_> {
                     "completed" => done.push(job.clone()),
                     "failed" | "cancelled" => {
                         let reason = job["error"].as_str().unwrap_or(state).to_owned();
-                        return Err(DemoError::NotDelivered { kind: piece.kind, reason });
+                        return Err(DemoError::NotDelivered { kind: piece.kind.name(), reason });
                     }
                     _ => {}
                 }
@@ -242,8 +306,8 @@ impl Act<'_> {
         let mut to = fs::File::create_new(&file)?;
         let bytes = self.client.fetch(text(output, "url")?, &mut to)?;
         Ok(Delivered {
-            kind: piece.kind,
-            model: piece.model.to_owned(),
+            kind: piece.kind.name(),
+            model: piece.model.clone(),
             took: took(job).unwrap_or_default(),
             bytes,
             file,
@@ -258,8 +322,8 @@ impl Act<'_> {
         if let Some(exit) = self.stage.worker_ended() {
             return Err(DemoError::WorkerEnded(exit));
         }
-        if self.start.elapsed() > PATIENCE {
-            return Err(DemoError::TooSlow(what));
+        if self.start.elapsed() > self.patience {
+            return Err(DemoError::TooSlow { what, patience: self.patience });
         }
         thread::sleep(LOOK);
         Ok(())

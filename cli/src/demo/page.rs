@@ -37,13 +37,18 @@ const HEAD: &str = r#"<!doctype html>
   .prompt { margin: 4px 0; overflow-wrap: anywhere }
 </style>
 <h1>What the demo delivered</h1>
-<p class="soft">A worker registered with a studio on this machine, was approved, and delivered one job of each kind. Its results are made up: no model ran.</p>
-<main>
 "#;
 
 /// Writes `index.html` into `folder`.
-pub(super) fn write(folder: &Path, delivered: &[Delivered]) -> io::Result<()> {
+pub(super) fn write(folder: &Path, delivered: &[Delivered], made_up: bool) -> io::Result<()> {
     let mut page = String::from(HEAD);
+    let whose = if made_up { " Its results are made up: no model ran." } else { "" };
+    // Writing to a text can't fail.
+    let _ = writeln!(
+        page,
+        "<p class=\"soft\">A worker registered with a studio on this machine, was approved, and delivered one job of \
+         each kind that it serves.{whose}</p>\n<main>"
+    );
     let mut model = None;
     for it in delivered {
         let name = it.file.file_name().unwrap_or_default().to_string_lossy();

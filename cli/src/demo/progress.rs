@@ -37,9 +37,9 @@ impl Progress {
                 let seconds = took(job).unwrap_or_default().as_secs_f64();
                 let size = job["output"]["bytes"].as_u64();
                 let size = size.map(|bytes| format!(", {} bytes", grouped(bytes))).unwrap_or_default();
-                format!("{:<10} delivered in {seconds:.2} s{size}", piece.kind)
+                format!("{:<10} delivered in {seconds:.2} s{size}", piece.kind.name())
             }
-            state => format!("{:<10} {state}", piece.kind),
+            state => format!("{:<10} {state}", piece.kind.name()),
         };
         match &self.0 {
             None => {

@@ -14,11 +14,11 @@ use studio_worker_core::{
 };
 use tempfile::TempDir;
 
-use super::DemoError;
+use super::{Cast, DemoError};
 use crate::{
     VERSION,
     config::{ConfigFile, ConfigStore, Edit},
-    engines, runtime,
+    runtime,
     runtimes::Runtime,
     studio::{Config, Running, Server},
 };
@@ -33,7 +33,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts both: the worker asks to be registered at once.
-    pub(super) fn open(on: Runtime) -> Result<Self, DemoError> {
+    pub(super) fn open(cast: Cast, on: Runtime) -> Result<Self, DemoError> {
         let place = tempfile::Builder::new().prefix("studio-demo-").tempdir()?;
         let studio = Server::open(Config {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -42,7 +42,7 @@ impl Stage {
             options: Rules::default(),
         })?
         .spawn()?;
-        let worker = Worker::start(&place, studio.address(), on)?;
+        let worker = Worker::start(cast, &place, studio.address(), on)?;
         Ok(Self { worker, studio, place })
     }
 
@@ -78,20 +78,20 @@ struct Worker {
 
 impl Worker {
     /// As `studio-worker run` does it, with a configuration of its own.
-    fn start(place: &TempDir, studio: SocketAddr, on: Runtime) -> Result<Self, DemoError> {
+    fn start(cast: Cast, place: &TempDir, studio: SocketAddr, on: Runtime) -> Result<Self, DemoError> {
         let failed = |error: &dyn std::fmt::Display| DemoError::Worker(error.to_string());
         let file = ConfigFile::locate(Some(&place.path().join("config.toml"))).map_err(|e| failed(&e))?;
         let config = file
             .edit(&[
                 Edit::set("api_base_url", format!("http://{studio}")),
-                Edit::set("engine", "synthetic"),
+                Edit::set("engine", cast.engine.name()),
                 Edit::set("label", "demo"),
             ])
             .map_err(|e| failed(&e))?;
-        let engines = engines::build(&config, &engines::Pace::default()).map_err(|e| failed(&e))?;
-        let (engine, _) = on.block_on(engines.survey(on)).map_err(|e| failed(&e))?;
+        let Cast { engine, job_limit } = cast;
         let settings = runtime::settings(&config, &*engine, Memory::default());
-        let options = Options::new(settings, format!("studio-worker/{VERSION}"));
+        let mut options = Options::new(settings, format!("studio-worker/{VERSION}"));
+        options.run_limit = job_limit;
         let store = Arc::new(ConfigStore::new(file));
         let (handle, driving) = on.start(options, engine, store).map_err(|e| failed(&e))?;
         let exit = Arc::new(Mutex::new(None));

@@ -87,16 +87,20 @@ pub fn build(config: &Config, pace: &Pace) -> Result<Engines, SetupError> {
             (Ok(engine), _) => engines.members.push(engine),
             // One that nobody named and nobody set up.
             (Err(SetupError::Wants { key, engine, how }), None) => {
-                engines.lacking.push(Missing {
-                    engine: engine.into(),
-                    what: format!("the key `{key}`"),
-                    how,
-                });
+                let what = format!("the key `{key}`");
+                engines.lacking.push(Missing { engine: engine.into(), what, how: sentence(&how) });
             }
             (Err(error), _) => return Err(error),
         }
     }
     Ok(engines)
+}
+
+/// The same words as a sentence.
+fn sentence(words: &str) -> String {
+    let mut chars = words.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
 }
 
 /// One engine. Those beside it are `names`.

@@ -329,16 +329,24 @@ fn a_studio_that_cannot_be_reached_ends_the_program_when_it_was_told_to(on: &str
 }
 
 fn an_engine_that_is_not_served_ends_the_program(on: &str) {
-    for (engine, name) in [
-        ("engine = 'gradio'", "gradio"),
-        ("engine = 'llama'", "llama"),
-        ("engine = 'multi'\nengines = ['synthetic', 'whisper']", "whisper"),
+    for (engine, problem) in [
+        ("engine = 'gradio'", "key `gradio_endpoint_url`: the engine \"gradio\" wants it"),
+        ("engine = 'openai'", "key `openai_base_url`: the engine \"openai\" wants it"),
+        ("engine = 'command'", "key `commands`: the engine \"command\" wants it"),
+        (
+            "engine = 'llama'",
+            "key `engine`: this program can't serve the engine \"llama\" of the published one",
+        ),
+        (
+            "engines = ['synthetic', 'whisper']",
+            "key `engines`: this program can't serve the engine \"whisper\"",
+        ),
+        ("engines = ['synthetic', 'gradio']", "key `gradio_endpoint_url`"),
     ] {
         let studio = TestStudio::new();
         let home = approved(&studio, engine);
         let error = home.fails(&["--runtime", on, "run"]);
-        assert!(error.contains(&format!("can't serve the engine \"{name}\"")), "{error}");
-        assert!(error.contains("config.toml") && error.contains("key `engine"), "{error}");
+        assert!(error.contains(problem) && error.contains("config.toml"), "{error}");
         assert!(home.prints(&["status"]).contains("engine:"), "what is set can still be seen");
     }
 }

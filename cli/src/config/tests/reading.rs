@@ -27,7 +27,7 @@ fn missing_keys_have_the_defaults_of_the_protocol() {
 fn the_file_that_is_made_says_the_defaults() {
     let made = parse(TEMPLATE).unwrap();
     let defaults = parse("# nothing\n").unwrap();
-    assert_eq!(made, Config { api_base_url: Some(DEFAULT_API_BASE_URL.into()), ..defaults });
+    assert_eq!(made, Config { api_base_url: Some(DEFAULT_API_BASE_URL.into()), ..defaults.clone() });
     // Each key that is only mentioned can be switched on as it stands.
     let wakened: String = TEMPLATE
         .lines()
@@ -39,6 +39,11 @@ fn the_file_that_is_made_says_the_defaults() {
     let wakened = parse(&wakened).unwrap();
     assert_eq!(wakened.label.as_deref(), Some("alice's machine"));
     assert_eq!(wakened.auto_update_feed, DEFAULT_UPDATE_FEED);
+    assert_eq!((wakened.commands.len(), wakened.engines.len()), (1, 2));
+    assert_eq!(
+        (wakened.job_limit_secs, wakened.llama_idle_secs),
+        (defaults.job_limit_secs, defaults.llama_idle_secs)
+    );
 }
 
 #[test]
@@ -108,6 +113,30 @@ fn what_cannot_be_used_is_named_with_file_line_and_key() {
             "line 1, key `engines`: \"multi\" combines the engines that are listed here, and can't be one of them",
         ),
         ("engine = 'warp'", "line 1, key `engine`: \"warp\" is not an engine: there are"),
+        ("openai_base_url = 'box'", "line 1, key `openai_base_url`: this is not a URL"),
+        (
+            "openai_base_url = 'http://a:b@box'",
+            "line 1, key `openai_base_url`: there is a user name or password",
+        ),
+        ("job_limit_secs = 0", "line 1, key `job_limit_secs`: no job can be done in 0 seconds"),
+        (
+            "commands = 1",
+            "line 1, key `commands`: must be a list of tables: each begins with [[commands]], not a whole number",
+        ),
+        ("commands = ['x']", "line 1, key `commands`: must be a list of tables"),
+        (
+            "[[commands]]\nkind = 'image'\nmodels = ['m']",
+            "line 1, key `commands`: command 1: missing field `program`",
+        ),
+        ("[[commands]]\nkind = 'song'\nmodels = ['m']\nprogram = 'p'", "line 1, key `commands`: command 1: "),
+        (
+            "[[commands]]\nkind = 'image'\nmodels = ['m']\nprogram = 'p'\n[[commands]]\nkind = 'image'\nmodels = ['m']\nprogram = 'p'\nargs = ['{text}']",
+            "line 1, key `commands`: command 2: `args[0]` of the command p: there is no {text} for image: there are {prompt}",
+        ),
+        (
+            "[[commands]]\nkind = 'image'\nmodels = ['m']\nprogram = 'p'\narguments = []",
+            "line 1, key `commands`: command 1: unknown field `arguments`",
+        ),
         ("api_base_url = 'ftp://h'", "line 1, key `api_base_url`: `api_base_url` has the scheme `ftp`"),
         ("api_base_url = ''", "line 1, key `api_base_url`: `api_base_url` is not a URL"),
         ("label = 'a'\nlabel = 'b'", "line 2, key `label`: duplicate key"),
