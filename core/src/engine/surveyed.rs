@@ -13,7 +13,8 @@ pub struct Surveyed {
 }
 
 impl Surveyed {
-    /// The same engine, with the services that `survey` found.
+    /// The same engine, with the services that `survey` found. (One that is made of others tells each of them what it
+    /// serves: [`Multi::surveyed`](super::Multi::surveyed).)
     pub fn new(engine: Arc<dyn Engine>, survey: Survey) -> Self {
         Self { engine, services: survey.services }
     }

@@ -41,8 +41,9 @@ const SIGNATURE: &str = "c2lnbmF0dXJl%2Bof-an-input";
 /// Where the inputs are.
 const INPUTS: &str = "https://files.test/in/sound.mp3";
 
-/// More effects than any job needs, whatever it is answered.
-const MAX_EFFECTS: usize = 2_500;
+/// More effects than any job needs, whatever it is answered; and more than one needs whose server loads its model.
+const MAX_EFFECTS: usize = 200;
+const MAX_EFFECTS_LOADING: usize = 2_500;
 /// The longest that a recipe may wait at a time.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The longest that it may wait for an answer.
@@ -198,7 +199,8 @@ impl Played<'_> {
 
     fn play<T>(&mut self, recipe: &mut dyn Recipe<T>) -> Result<T, EngineError> {
         let mut happened = Happened::Started;
-        for _ in 0..MAX_EFFECTS {
+        for effects in 0..MAX_EFFECTS_LOADING {
+            assert!(effects < MAX_EFFECTS || self.seen.serves, "the recipe never ends");
             happened = match recipe.next(happened) {
                 Effect::Exchange(request) => {
                     self.check_request(&request);
