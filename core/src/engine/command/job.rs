@@ -27,8 +27,8 @@ pub(super) struct Job {
     claim: Arc<Claim>,
     /// What gives access to its inputs.
     secrets: Vec<Secret>,
-    /// Its inputs, by the parameter that each is for.
-    inputs: Vec<(&'static str, String)>,
+    /// Its inputs, by the parameter that each is for, with the extension that its address has.
+    inputs: Vec<(&'static str, Option<String>)>,
     stage: Stage,
 }
 
@@ -60,7 +60,10 @@ impl Job {
         let secrets = brought.iter().flat_map(|(_, address)| confidential(address)).collect();
         let is_sound = matches!(claim.task, Task::AudioStt(_));
         let wanted = |address: &str| if is_sound { Wanted::sound(address) } else { Wanted::picture(address) };
-        let inputs = brought.iter().map(|(name, address)| (*name, (*address).to_owned())).collect();
+        let inputs = brought
+            .iter()
+            .map(|(name, address)| (*name, address_ext(address).map(ToOwned::to_owned)))
+            .collect();
         let gather = Gather::new(policy, brought.iter().map(|(_, address)| wanted(address)).collect());
         Self { entry, claim, secrets, inputs, stage: Stage::Gathering(Box::new(gather)) }
     }
@@ -103,8 +106,8 @@ impl Job {
     fn process(&self, gathered: Vec<Vec<u8>>) -> Result<Process, EngineError> {
         let mut files = Vec::new();
         let mut inputs = Vec::new();
-        for ((name, address), bytes) in self.inputs.iter().zip(gathered) {
-            let file = format!("{name}.{}", self.ext_of_input(address, &bytes)?);
+        for ((name, ext), bytes) in self.inputs.iter().zip(gathered) {
+            let file = format!("{name}.{}", self.ext_of_input(ext.as_deref(), &bytes)?);
             files.push((*name, file.clone()));
             inputs.push((file, bytes));
         }
@@ -134,14 +137,14 @@ impl Job {
         })
     }
 
-    fn ext_of_input<'a>(&self, address: &'a str, bytes: &[u8]) -> Result<&'a str, EngineError> {
+    fn ext_of_input<'a>(&self, named: Option<&'a str>, bytes: &[u8]) -> Result<&'a str, EngineError> {
         let format = Format::of(bytes);
         if matches!(self.claim.task, Task::AudioStt(_)) {
             if format.is_some_and(|format| format.is_picture() || format == Format::Glb) {
                 return Err(EngineError::permanent("the input is not sound"));
             }
             // Programs know more formats than can be told here: then the address says which.
-            return Ok(format.map(Format::ext).or_else(|| address_ext(address)).unwrap_or("bin"));
+            return Ok(format.map(Format::ext).or(named).unwrap_or("bin"));
         }
         match format.filter(|format| format.is_picture()) {
             Some(format) => Ok(format.ext()),
@@ -240,7 +243,8 @@ impl Filling<'_> {
                     },
                     role => match self.value(parameter.name) {
                         Some(text) => {
-                            Part::Text(Self::safe(parameter.name, text, role, is_value || !parts.is_empty())?)
+                            let begins = parts.iter().all(|part| *part == Part::Text(String::new()));
+                            Part::Text(Self::safe(parameter.name, text, role, is_value || !begins)?)
                         }
                         None => return Ok(None),
                     },

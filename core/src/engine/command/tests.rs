@@ -152,6 +152,7 @@ fn no_text_of_a_job_becomes_a_flag() {
         (json!(["-t", "{text}"]), json!({ "text": "-1 degrees" }), "make -t ' -1 degrees'"),
         (json!(["--text={text}"]), json!({ "text": "-1" }), "make --text=-1"),
         (json!(["--", "{text}"]), json!({ "text": "--help" }), "make -- --help"),
+        (json!(["{voice}{text}"]), json!({ "text": "--help", "voice": "" }), "make ' --help'"),
         (json!([["-v", "{voice}"], "{text}"]), json!({ "text": "hi", "voice": "-w/etc/x" }), {
             "voice begins with `-`, and can't be an argument"
         }),
