@@ -21,14 +21,17 @@ pub struct AsyncStd {
     tls: Tls,
     http: Http,
     folder: Folder,
+    machine: LocalMachine<World>,
 }
 
 impl AsyncStd {
     /// A runtime whose clock starts now. It trusts what the system trusts, and large results go to the system's folder
     /// for temporary files.
     pub fn new() -> Self {
-        let (world, tls) = (World::new(), Tls::default());
-        Self { http: Http::new(world.clone(), tls.clone()), world, tls, folder: Folder::temporary() }
+        let (world, tls, folder) = (World::new(), Tls::default(), Folder::temporary());
+        let http = Http::new(world.clone(), tls.clone());
+        let machine = LocalMachine::new(world.clone(), folder.clone());
+        Self { world, tls, http, folder, machine }
     }
 
     /// Trusts `roots` beside the system's certificates: a private authority's, say.
@@ -41,7 +44,8 @@ impl AsyncStd {
     /// Keeps large results in another folder. It must exist.
     #[must_use]
     pub fn with_results_in(self, folder: impl Into<PathBuf>) -> Self {
-        Self { folder: Folder::at(folder), ..self }
+        let folder = Folder::at(folder);
+        Self { machine: self.machine.with_files_in(folder.clone()), folder, ..self }
     }
 }
 
@@ -111,6 +115,6 @@ impl Runtime for AsyncStd {
     }
 
     fn machine(&self) -> Arc<dyn Machine> {
-        Arc::new(LocalMachine::new(self.world.clone(), self.folder.clone()))
+        Arc::new(self.machine.clone())
     }
 }

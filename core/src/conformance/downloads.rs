@@ -212,8 +212,8 @@ fn had(have: &Have, wanted: FileWanted) -> Result<FileHad, EngineError> {
     have(wanted, ROOM, Box::new(|_| ()))
 }
 
-fn sha256(bytes: &[u8]) -> Option<[u8; 32]> {
-    Some(Sha256::digest(bytes).into())
+fn hash_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 fn put(path: &Path, bytes: &[u8]) {
@@ -229,7 +229,7 @@ fn large() -> &'static [u8] {
 }
 
 fn a_file_is_downloaded_once(have: &Have) {
-    for hash in [None, sha256(large())] {
+    for hash in [None, Some(hash_of(large()))] {
         let (models, server) = (Models::new(), Server::of(large(), "\"a\""));
         let wanted = FileWanted { sha256: hash, ..models.wanted(server.url("/model?sig=1")) };
         let told = Arc::<Mutex<Vec<Transfer>>>::default();
@@ -267,7 +267,7 @@ fn a_file_goes_on_wherever_it_was_cut(have: &Have) {
                     answer
                 });
                 // With the hash or without: the server's word for the file is enough to go on.
-                let hash = if cut % 2 == 0 { sha256(FILE) } else { None };
+                let hash = if cut % 2 == 0 { Some(hash_of(FILE)) } else { None };
                 had(have, FileWanted { sha256: hash, ..models.wanted(server.url("/")) }).unwrap();
                 models.has(FILE);
                 let rest = (cut > 0).then_some(cut as u64);
@@ -284,7 +284,7 @@ fn a_part_of_an_earlier_day_is_used(have: &Have) {
     for part in 0..=FILE.len() {
         let (models, server) = (Models::new(), Server::of(FILE, "\"a\""));
         put(&models.part(), &FILE[..part]);
-        had(have, FileWanted { sha256: sha256(FILE), ..models.wanted(server.url("/")) }).unwrap();
+        had(have, FileWanted { sha256: Some(hash_of(FILE)), ..models.wanted(server.url("/")) }).unwrap();
         models.has(FILE);
         assert_eq!(server.asked(), [(part > 0).then_some(part as u64)]);
     }
@@ -297,7 +297,7 @@ fn a_part_of_an_earlier_day_is_used(have: &Have) {
     // More than there is: that was another one.
     let (models, server) = (Models::new(), Server::of(FILE, "\"a\""));
     put(&models.part(), b"0123456789 and more");
-    had(have, FileWanted { sha256: sha256(FILE), ..models.wanted(server.url("/")) }).unwrap();
+    had(have, FileWanted { sha256: Some(hash_of(FILE)), ..models.wanted(server.url("/")) }).unwrap();
     models.has(FILE);
     assert_eq!(server.asked(), [Some(19), None]);
 }
@@ -306,7 +306,7 @@ fn a_server_that_knows_no_ranges_sends_all_again(have: &Have) {
     let models = Models::new();
     let server = Server::new(|asked, _| file(&Asked { from: None, ..asked.clone() }, b"0123456789", "x"));
     put(&models.part(), b"01234");
-    had(have, FileWanted { sha256: sha256(b"0123456789"), ..models.wanted(server.url("/")) }).unwrap();
+    had(have, FileWanted { sha256: Some(hash_of(b"0123456789")), ..models.wanted(server.url("/")) }).unwrap();
     models.has(b"0123456789");
     assert_eq!(server.asked(), [Some(5)]);
 }
@@ -328,7 +328,7 @@ fn a_file_that_changed_is_downloaded_anew(have: &Have) {
 
 fn a_wrong_file_is_deleted(have: &Have) {
     let (models, server) = (Models::new(), Server::of(b"wrong", "\"a\""));
-    let wanted = FileWanted { sha256: sha256(b"right"), ..models.wanted(server.url("/")) };
+    let wanted = FileWanted { sha256: Some(hash_of(b"right")), ..models.wanted(server.url("/")) };
     let error = had(have, wanted.clone()).unwrap_err();
     assert!(!error.retryable && error.message.contains("its SHA-256 is 8810ad58"), "{error:?}");
     assert_eq!(server.asked(), [None, None]);
@@ -371,7 +371,7 @@ fn a_file_that_has_no_room_is_not_begun(have: &Have) {
     assert!(!models.part().exists());
     // What is there already needs no room.
     put(&models.part(), &large()[..1000]);
-    let wanted = FileWanted { sha256: sha256(large()), ..wanted };
+    let wanted = FileWanted { sha256: Some(hash_of(large())), ..wanted };
     have(wanted, room(20_000_000 + bytes - 1000), Box::new(|_| ())).unwrap();
     models.has(large());
 }
@@ -449,7 +449,7 @@ fn a_file_of_unknown_length_is_downloaded(have: &Have) {
             (None, None, true),
             (Some(10), None, true),
             (Some(11), None, false),
-            (Some(11), sha256(b"0123456789"), true),
+            (Some(11), Some(hash_of(b"0123456789")), true),
         ] {
             let models = Models::new();
             let server = Server::new(move |_, _| answer.to_vec());
@@ -480,13 +480,13 @@ fn what_lies_there_is_used(have: &Have) {
         ..models.wanted(server.url("/"))
     };
     let here = |path: &Path| FileHad { path: path.to_str().unwrap().into(), bytes: 6 };
-    for hash in [None, sha256(b"a copy"), sha256(b"a copy")] {
+    for hash in [None, Some(hash_of(b"a copy")), Some(hash_of(b"a copy"))] {
         assert_eq!(had(have, FileWanted { sha256: hash, ..with_copy.clone() }).unwrap(), here(&copy));
     }
     // No copy of it: it has another size, or another hash.
     for other in [
         FileWanted { approx_bytes: Some(9), ..with_copy.clone() },
-        FileWanted { approx_bytes: None, sha256: sha256(b"from afar"), ..with_copy.clone() },
+        FileWanted { approx_bytes: None, sha256: Some(hash_of(b"from afar")), ..with_copy.clone() },
     ] {
         assert_eq!(had(have, other).unwrap().path, with_copy.path);
         models.has(b"from afar");
@@ -495,7 +495,7 @@ fn what_lies_there_is_used(have: &Have) {
     assert_eq!(server.asked(), [None, None]);
 
     // What is changed afterwards is another file.
-    let wanted = FileWanted { sha256: sha256(b"from afar"), ..models.wanted(server.url("/")) };
+    let wanted = FileWanted { sha256: Some(hash_of(b"from afar")), ..models.wanted(server.url("/")) };
     had(have, wanted.clone()).unwrap();
     put(&models.path(), b"changed by somebody");
     had(have, wanted.clone()).unwrap();

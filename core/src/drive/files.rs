@@ -212,7 +212,10 @@ impl<R: Runtime> Carrying<R> {
         loop {
             let part = match appended {
                 Ok(Ok(part)) => part,
-                Ok(Err((part, end))) => return self.written(part, end, download),
+                Ok(Err(stopped)) => {
+                    let (part, end) = *stopped;
+                    return self.written(part, end, download);
+                }
                 // The thread has lost it.
                 Err(why) => return (None, Written { bytes: 0, sha256: [0; 32], end: End::Trouble(why) }),
             };

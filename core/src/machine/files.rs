@@ -2,12 +2,14 @@
 
 mod download;
 mod offered;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use alloc::{string::String, vec::Vec};
 
-pub use download::{Download, End, Found, Part, Room, Seen, Step, Write, Written};
+pub use download::Download;
+pub use step::{End, Found, Part, Room, Seen, Step, Write, Written};
 
 use crate::http::Reach;
 

@@ -5,7 +5,7 @@
 
 mod environment;
 pub mod files;
-mod memory;
+pub mod memory;
 mod name;
 mod program;
 

@@ -17,6 +17,7 @@ pub struct Transport<P> {
     platform: P,
     tls: Tls,
     folder: Folder,
+    machine: LocalMachine<P>,
 }
 
 impl<P: Platform + Default> Transport<P> {
@@ -36,7 +37,9 @@ impl<P: Platform> Transport<P> {
     /// A runtime on this platform. It trusts what the system trusts, and large results go to the system's folder for
     /// temporary files.
     pub fn on(platform: P) -> Self {
-        Self { platform, tls: Tls::default(), folder: Folder::temporary() }
+        let folder = Folder::temporary();
+        let machine = LocalMachine::new(platform.clone(), folder.clone());
+        Self { platform, tls: Tls::default(), folder, machine }
     }
 
     /// Trusts `roots` beside the system's certificates: a private authority's, say.
@@ -48,7 +51,8 @@ impl<P: Platform> Transport<P> {
     /// Keeps large results in `folder`, which must exist.
     #[must_use]
     pub fn with_results_in(self, folder: impl Into<PathBuf>) -> Self {
-        Self { folder: Folder::at(folder), ..self }
+        let folder = Folder::at(folder);
+        Self { machine: self.machine.with_files_in(folder.clone()), folder, ..self }
     }
 
     /// What it is on.
@@ -117,6 +121,6 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
     }
 
     fn machine(&self) -> Arc<dyn Machine> {
-        Arc::new(LocalMachine::new(self.platform.clone(), self.folder.clone()))
+        Arc::new(self.machine.clone())
     }
 }

@@ -26,7 +26,7 @@ mod unix {
     use studio_worker_core::{
         conformance::{PATIENCE, programs},
         drive::Machine,
-        machine::{Keep, Made, Process, Program, Ran, Source},
+        machine::{Keep, Made, Memory, Process, Program, Ran, Source},
         transport::{Folder, LocalMachine},
     };
 
@@ -127,7 +127,8 @@ mod unix {
         ];
         let machine = machine(folder.path())
             .with_environment(variables.map(|(name, value)| (name.into(), value.into())));
-        let mut process = script("/usr/bin/env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= | sort");
+        let mut process =
+            script("/usr/bin/env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= -e ^TMP -e ^TEMP= | sort");
         process.program.inherits = vec!["HF_TOKEN".into(), "NOT_THERE".into()];
         process.program.environment = vec![("LANG".into(), "de".into()), ("A_KEY".into(), "given".into())];
         let seen = said(block_on(machine.run(process)).unwrap());
@@ -151,6 +152,98 @@ mod unix {
         assert_eq!(find(), [Some(path("b/tool")), Some(path("b/tool")), None]);
     }
 
+    /// A machine whose `nvidia-smi` is this script, and whose system's files are in the folder `root`.
+    fn measured(folder: &Path, nvidia_smi: Option<&str>) -> LocalMachine<Threads> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let bin = folder.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        if let Some(script) = nvidia_smi {
+            let program = bin.join("nvidia-smi");
+            fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let path = format!("{}:/usr/bin:/bin", bin.display());
+        machine(folder)
+            .with_environment([("PATH".into(), path.into())])
+            .with_system_files_in(folder.join("root"))
+    }
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn nvidia_smi_is_asked() {
+        const MIB: u64 = 1024 * 1024;
+        let asked =
+            "[ \"$*\" = '--query-gpu=memory.total,memory.free --format=csv,noheader,nounits' ] || exit 2";
+        for (script, total, free) in [
+            ("echo '24564, 23010'", Some(24_564), Some(23_010)),
+            ("echo '24564, 100'; echo '8192, 8000'", Some(24_564), Some(8_000)),
+            ("echo '[N/A], [N/A]'", None, None),
+            ("echo '24564, 23010'; exit 9", None, None),
+            ("echo 'NVIDIA-SMI has failed'; exit 9", None, None),
+            ("head -c 1000000 /dev/zero", None, None),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let memory = block_on(measured(folder.path(), Some(&format!("{asked}\n{script}"))).measure());
+            let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes / MIB);
+            assert_eq!((mib(memory.gpu_total), mib(memory.gpu_free)), (total, free), "{script}");
+        }
+    }
+
+    fn what_hangs_is_not_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("asked");
+        let script = format!("echo $$ >> '{}'; trap '' TERM; sleep 1000", log.display());
+        let machine = measured(folder.path(), Some(&script));
+        write(&folder.path().join("root"), "proc/meminfo", "MemAvailable: 5 kB\n");
+        for _ in 0..3 {
+            let memory = block_on(machine.measure());
+            assert_eq!((memory.gpu_total, memory.host_available), (None, Some(5 * 1024)));
+        }
+        let asked = fs::read_to_string(log).unwrap();
+        assert_eq!(asked.lines().count(), 1, "{asked}");
+        eventually("it hangs on", || !is_running(asked.trim()));
+    }
+
+    fn what_the_system_shows_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        // A container without an `nvidia-smi`.
+        let machine = measured(folder.path(), None);
+        assert_eq!(block_on(machine.measure()), Memory::default());
+        for (path, text) in [
+            ("sys/class/drm/card0/device/mem_info_vram_total", "17163091968\n"),
+            ("sys/class/drm/card0/device/mem_info_vram_used", "1163091968\n"),
+            ("sys/class/drm/card1/lmem_total_bytes", "8589934592\n"),
+            ("sys/class/drm/card1/lmem_avail_bytes", "8000000000\n"),
+            ("sys/class/drm/card0-HDMI-A-1/device/mem_info_vram_total", "99999999999\n"),
+            ("sys/class/drm/version", "x"),
+            ("proc/meminfo", "MemTotal: 9 kB\nMemAvailable:  8000000 kB\n"),
+        ] {
+            write(&root, path, text);
+        }
+        let memory = Memory {
+            gpu_total: Some(17_163_091_968),
+            gpu_free: Some(16_000_000_000),
+            host_available: Some(8_192_000_000),
+        };
+        assert_eq!(block_on(machine.measure()), memory);
+        // A limit above it holds for a group, too.
+        for (path, text) in [
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/b/memory.current", "5\n"),
+            ("sys/fs/cgroup/a/memory.max", "1000\n"),
+            ("sys/fs/cgroup/a/memory.current", "400\n"),
+        ] {
+            write(&root, path, text);
+        }
+        assert_eq!(block_on(machine.measure()), Memory { host_available: Some(600), ..memory });
+    }
+
     pub(crate) fn main() -> Conclusion {
         if env::args().nth(1).as_deref() == Some(VICTIM) {
             victim();
@@ -171,7 +264,10 @@ mod unix {
                 })
             })
             .collect();
-        let own: [(&str, fn()); 3] = [
+        let own: [(&str, fn()); 6] = [
+            ("nvidia_smi_is_asked", nvidia_smi_is_asked),
+            ("what_hangs_is_not_asked_again", what_hangs_is_not_asked_again),
+            ("what_the_system_shows_is_read", what_the_system_shows_is_read),
             ("nothing_outlives_a_worker_that_is_killed", nothing_outlives_a_worker_that_is_killed),
             ("no_secret_is_handed_on", no_secret_is_handed_on),
             ("programs_are_found_on_the_path_alone", programs_are_found_on_the_path_alone),

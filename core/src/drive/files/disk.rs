@@ -201,7 +201,7 @@ pub(super) struct OpenPart {
 }
 
 /// The part, and why nothing more can be written to it.
-type Stopped = (OpenPart, End);
+type Stopped = Box<(OpenPart, End)>;
 
 impl OpenPart {
     /// An empty one.
@@ -237,7 +237,7 @@ impl OpenPart {
             && let Err(error) = self.cut(write.from)
         {
             let end = End::Trouble(place.trouble(&error));
-            return Err((self, end));
+            return Err(Box::new((self, end)));
         }
         let Write { validator, total, .. } = write.clone();
         place.remember(|memory| memory.part = Some(Note { validator, total }));
@@ -261,11 +261,16 @@ impl OpenPart {
                     self.bytes += length as u64;
                     rest = &rest[length..];
                 }
-                Ok(_) => return Err((self, End::DiskFull)),
+                Ok(_) => return Err(Box::new((self, End::DiskFull))),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => return Err((self, End::DiskFull)),
-                    _ => return Err((self, End::Trouble(format!("the part can't be written: {error}")))),
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        return Err(Box::new((self, End::DiskFull)));
+                    }
+                    _ => {
+                        let why = format!("the part can't be written: {error}");
+                        return Err(Box::new((self, End::Trouble(why))));
+                    }
                 },
             }
         }

@@ -81,7 +81,7 @@ fn a_part_goes_on_from_where_it_is() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_told_from_other_trouble() {
-    let end = |file| OpenPart::of(file).append(b"abc").err().unwrap();
+    let end = |file| *OpenPart::of(file).append(b"abc").err().unwrap();
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let (part, why) = end(full);
     assert_eq!((part.seen().bytes, why), (0, End::DiskFull));

@@ -15,6 +15,7 @@ use core::{fmt, time::Duration};
 use super::{
     FileHad, FileWanted, Origin, Transfer,
     offered::{Offered, Untaken},
+    step::{End, Found, Part, Room, Seen, Step, Write, Written},
 };
 use crate::{
     engine::{
@@ -32,134 +33,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What a file may be larger than was said, beside a tenth, in bytes.
 const SLACK: u64 = 1024 * 1024;
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// See what lies at these paths: [`Seen::Looked`].
-    Look(Vec<String>),
-    /// Find out the hash of this file, and remember it: [`Seen::Hashed`].
-    Hash(String),
-    /// Wait until nobody else downloads the file: [`Seen::Locked`]. It is held until the end.
-    Lock,
-    /// Open the part that there is, or begin one: [`Seen::Opened`].
-    Open,
-    /// Ask for the file: [`Seen::Answered`].
-    Fetch(FileRequest),
-    /// See how much room there is on the disk: [`Seen::Room`].
-    Room,
-    /// Write what comes to the part, and say how far it is: [`Seen::Written`].
-    Write(Write),
-    /// Empty the part: [`Seen::Emptied`].
-    Empty,
-    /// The part is the file: put it in its place, and remember its hash: [`Seen::Finished`].
-    Finish,
-    /// Wait: [`Seen::Paused`].
-    Pause(Duration),
-    /// It is over.
-    Done(Result<FileHad, EngineError>),
-}
-
-/// How what comes is written to the part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Where to begin, in bytes: what the part has behind that is dropped first.
-    pub from: u64,
-    /// Where to stop, in bytes from the file's beginning: whoever sends more is cut off.
-    pub limit: u64,
-    /// How large the file will be.
-    pub total: Option<u64>,
-    /// What the part is a part of, to remember with it.
-    pub validator: Option<String>,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// Nothing yet.
-    Started,
-    /// What lies at each of the paths; none where there is no file.
-    Looked(Vec<Option<Found>>),
-    /// The file's hash.
-    Hashed([u8; 32]),
-    /// The lock is ours.
-    Locked,
-    /// The part is open.
-    Opened(Part),
-    /// The server answered.
-    Answered(Result<FileHead, HttpFailure>),
-    /// The room on the disk; none when nobody can tell.
-    Room(Option<Room>),
-    /// What came was written.
-    Written(Written),
-    /// The part is empty.
-    Emptied,
-    /// The file is in its place.
-    Finished,
-    /// The pause is over.
-    Paused,
-    /// A file, a folder or a lock is of no use, for a person to read.
-    Trouble(String),
-}
-
-/// A file that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Its hash, where that is remembered and the file has not changed since.
-    pub sha256: Option<[u8; 32]>,
-}
-
-/// A part of a file, on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Part {
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Its hash.
-    pub sha256: [u8; 32],
-    /// What it is a part of, as was remembered.
-    pub validator: Option<String>,
-    /// How large the file was to be.
-    pub total: Option<u64>,
-}
-
-/// Room on a disk, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// What this user can still write.
-    pub free: u64,
-    /// All that the disk has.
-    pub total: u64,
-}
-
-/// What came of [`Step::Write`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// The size of the part now, in bytes.
-    pub bytes: u64,
-    /// Its hash.
-    pub sha256: [u8; 32],
-    /// Why no more came.
-    pub end: End,
-}
-
-/// Why no more came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// The server has sent all that it wanted to.
-    Ended,
-    /// The connection broke.
-    Broke(String),
-    /// Nothing came for so long that nothing will.
-    Stalled(Duration),
-    /// More came than was announced.
-    TooMuch,
-    /// The disk is full.
-    DiskFull,
-    /// The part can't be written, for a person to read.
-    Trouble(String),
-}
 
 /// A file that is to be had. Feed it what happened ([`Download::next`]), beginning with [`Seen::Started`], until it says
 /// [`Step::Done`].
@@ -257,7 +130,7 @@ impl Download {
             (State::Asking, Seen::Answered(Ok(head))) => self.answered(&head),
             (State::Asking, Seen::Answered(Err(failure))) => {
                 let why = self.route.as_ref().map(|route| route.presentable(&failure)).unwrap_or_default();
-                self.again(why, None)
+                self.again(&why, None)
             }
             (State::Measuring, Seen::Room(room)) => self.measured(room),
             (State::Writing, Seen::Written(written)) => self.written(written),
@@ -288,7 +161,7 @@ impl Download {
     }
 
     fn begin(&mut self) -> Step {
-        match self.wanted.origin.as_ref().map(|origin| route(origin)).transpose() {
+        match self.wanted.origin.as_ref().map(route).transpose() {
             Ok(route) => self.route = route,
             Err(why) => return self.over(self.permanent(&format!("its address {why}"))),
         }
@@ -306,7 +179,7 @@ impl Download {
 
     /// Takes the first file that serves.
     fn consider(&mut self) -> Step {
-        while let Some((path, found)) = self.places.next() {
+        for (path, found) in self.places.by_ref() {
             let Some(found) = found else { continue };
             let had = FileHad { path, bytes: found.bytes };
             let is_copy = had.path != self.wanted.path;
@@ -386,21 +259,21 @@ impl Download {
             }
             Err(Untaken::Other) => {
                 self.part = Part::default();
-                return self.again("what is there now is another file".into(), None);
+                return self.again("what is there now is another file", None);
             }
             Err(Untaken::Gone(status)) => {
                 return self.over(self.permanent(&format!("its server answers {status}")));
             }
             Err(Untaken::Refused(why)) => return self.over(self.transient(&why)),
             Err(Untaken::Later(status, pause)) => {
-                return self.again(format!("its server answers {status}"), pause);
+                return self.again(&format!("its server answers {status}"), pause);
             }
         };
-        if let (Some(total), Some(approx)) = (offered.total, self.wanted.approx_bytes) {
-            if total > at_most(approx) {
-                let why = format!("it has {}, and only about {} are wanted", Size(total), Size(approx));
-                return self.over(self.permanent(&why));
-            }
+        if let (Some(total), Some(approx)) = (offered.total, self.wanted.approx_bytes)
+            && total > at_most(approx)
+        {
+            let why = format!("it has {}, and only about {} are wanted", Size(total), Size(approx));
+            return self.over(self.permanent(&why));
         }
         self.offered = offered;
         self.state = State::Measuring;
@@ -448,12 +321,12 @@ impl Download {
             End::Ended if total.is_none_or(|total| bytes >= total) => self.complete(),
             End::Ended => {
                 let rest = total.unwrap_or(0).saturating_sub(bytes);
-                self.again(format!("its server ended {} too early", Size(rest)), None)
+                self.again(&format!("its server ended {} too early", Size(rest)), None)
             }
             End::Broke(why) => {
                 let why =
                     self.route.as_ref().map(|route| route.presentable(&HttpFailure(why))).unwrap_or_default();
-                self.again(why, None)
+                self.again(&why, None)
             }
             End::Stalled(span) => {
                 self.over(self.transient(&format!("nothing came for {} s", span.as_secs())))
@@ -502,14 +375,14 @@ impl Download {
     }
 
     /// Tries again, unless that has been of no use too often.
-    fn again(&mut self, why: String, asked: Option<Duration>) -> Step {
+    fn again(&mut self, why: &str, asked: Option<Duration>) -> Step {
         if self.part.bytes > self.furthest {
             self.furthest = self.part.bytes;
             self.attempts = 0;
         }
         self.attempts += 1;
         if self.attempts >= ATTEMPTS {
-            return self.over(self.transient(&why));
+            return self.over(self.transient(why));
         }
         // From the address that was given: what it led to may have been for one request.
         self.route = self.wanted.origin.as_ref().and_then(|origin| route(origin).ok());

@@ -3,7 +3,7 @@
 use alloc::{borrow::ToOwned as _, format, string::String};
 use core::time::Duration;
 
-use super::download::Part;
+use super::Part;
 use crate::http::FileHead;
 
 /// The longest word for a file's state that is remembered, in bytes.

@@ -11,10 +11,12 @@ use std::{
 use crate::machine::{Argument, Part, Program, ProgramFailure};
 
 /// What programs are found and started in.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Surroundings {
     /// Instead of this process's own environment.
     pub(super) environment: Option<Vec<(OsString, OsString)>>,
+    /// Instead of the system's root.
+    pub(super) root: Option<PathBuf>,
 }
 
 /// What only this machine knows of an argument.
@@ -28,6 +30,11 @@ pub(super) struct Known<'a> {
 impl Surroundings {
     fn variables(&self) -> Vec<(OsString, OsString)> {
         self.environment.clone().unwrap_or_else(|| env::vars_os().collect())
+    }
+
+    /// Where the system's files are.
+    pub(super) fn root(&self) -> &Path {
+        self.root.as_deref().unwrap_or(Path::new("/"))
     }
 
     /// Where a program is, as an absolute path.

@@ -7,17 +7,19 @@
 mod find;
 mod group;
 mod made;
+mod measure;
 mod pipes;
 mod run;
 mod serve;
 
-use std::{ffi::OsString, fmt, future::Future, sync::Arc};
+use std::{ffi::OsString, fmt, future::Future, path::PathBuf, sync::Arc};
 
 use futures::{FutureExt as _, future::BoxFuture};
 
 use self::{
     find::Surroundings,
     group::{Reins, Rider},
+    measure::Tools,
 };
 use super::{Folder, Platform};
 use crate::{
@@ -37,6 +39,7 @@ pub struct LocalMachine<P> {
     platform: P,
     folder: Folder,
     surroundings: Arc<Surroundings>,
+    tools: Arc<Tools>,
 }
 
 impl<P> fmt::Debug for LocalMachine<P> {
@@ -48,14 +51,27 @@ impl<P> fmt::Debug for LocalMachine<P> {
 impl<P: Platform> LocalMachine<P> {
     /// This machine. Scratch folders and results are in `folder`.
     pub fn new(platform: P, folder: Folder) -> Self {
-        Self { platform, folder, surroundings: Arc::default() }
+        Self { platform, folder, surroundings: Arc::default(), tools: Arc::default() }
     }
 
     /// As if the worker had been started with these variables, and no others.
     #[must_use]
-    pub fn with_environment(self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let environment = Some(variables.into_iter().collect());
-        Self { surroundings: Arc::new(Surroundings { environment }), ..self }
+    pub fn with_environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Arc::make_mut(&mut self.surroundings).environment = Some(variables.into_iter().collect());
+        self
+    }
+
+    /// As if the system's root were this folder, for what the system tells in files (`/proc`, `/sys`).
+    #[must_use]
+    pub fn with_system_files_in(mut self, root: impl Into<PathBuf>) -> Self {
+        Arc::make_mut(&mut self.surroundings).root = Some(root.into());
+        self
+    }
+
+    /// The same machine, with scratch folders and results in another folder.
+    #[must_use]
+    pub fn with_files_in(self, folder: Folder) -> Self {
+        Self { folder, ..self }
     }
 
     /// Carries out what needs a program, on a thread. It is ended when the future is dropped.
@@ -64,7 +80,7 @@ impl<P: Platform> LocalMachine<P> {
         T: Send + 'static,
         F: FnOnce(&Surroundings, &Folder, &Reins) -> T + Send + 'static,
     {
-        let Self { platform, folder, surroundings } = self.clone();
+        let Self { platform, folder, surroundings, .. } = self.clone();
         async move {
             let reins = Reins::default();
             let _rider = Rider::new(&reins);
@@ -83,7 +99,7 @@ impl<P: Platform> Machine for LocalMachine<P> {
     }
 
     fn launch(&self, server: ServerWanted) -> BoxFuture<'static, Result<Launched, ProgramFailure>> {
-        let Self { platform, folder, surroundings } = self.clone();
+        let Self { platform, folder, surroundings, .. } = self.clone();
         async move { platform.block(move || serve::launch(&server, &surroundings, &folder)).await }.boxed()
     }
 
@@ -101,7 +117,7 @@ impl<P: Platform> Machine for LocalMachine<P> {
     }
 
     fn measure(&self) -> BoxFuture<'static, Memory> {
-        futures::future::ready(Memory::default()).boxed()
+        self.clone().memory().boxed()
     }
 
     fn room(&self, folder: String) -> BoxFuture<'static, Option<Room>> {
