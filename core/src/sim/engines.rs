@@ -92,7 +92,6 @@ pub fn engines(data: &[u8]) {
         }
         other @ 6..8 => {
             let (engine, claim) = offers::llama(&mut played.hostile, policy, other == 7);
-            played.secrets.push(KEY);
             (Box::new(engine), claim)
         }
         other @ 8..10 => {
@@ -214,7 +213,14 @@ impl Played<'_> {
                 Effect::Await(_) => panic!("recipes of this crate wait for nobody's future"),
                 Effect::Have(file) => Happened::Had(Seen::have(&mut self.hostile, &file)),
                 Effect::Run(process) => Happened::Ran(self.seen.run(&mut self.hostile, &process, self.flags)),
-                Effect::Serve(server) => Happened::Serving(self.seen.serve(&mut self.hostile, &server)),
+                Effect::Serve(server) => {
+                    let serving = self.seen.serve(&mut self.hostile, &server);
+                    if serving.is_ok() && !self.secrets.contains(&KEY) {
+                        // Nobody can have said it before.
+                        self.secrets.push(KEY);
+                    }
+                    Happened::Serving(serving)
+                }
                 Effect::Find(programs) => Happened::Found(Seen::find(&mut self.hostile, &programs)),
                 Effect::Done(outcome) => {
                     if let Err(error) = &outcome {
