@@ -145,6 +145,14 @@ impl Link {
         }
     }
 
+    /// Whether every worker that there is has refused a job for good, so that it waits for another one.
+    pub(crate) fn is_refused(&self, job: &JobId) -> bool {
+        let workers = || self.studio.workers().filter(|worker| worker.revoked_at.is_none());
+        let job = self.studio.jobs().find(|known| known.id == *job);
+        job.is_some_and(|job| workers().all(|worker| job.refused_by.contains(&worker.id)))
+            && workers().next().is_some()
+    }
+
     /// What must hold whatever happened.
     ///
     /// # Panics

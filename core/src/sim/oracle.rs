@@ -262,10 +262,9 @@ impl Oracle {
         })?;
         // An offer that was made twice and waits is answered once.
         self.open_offers.values_mut().for_each(|count| *count = 1);
-        let admitted = self.asked.as_ref().filter(|asked| self.open_offers.contains_key(&asked.job_id));
-        promise(admitted.is_none_or(|asked| asked.is_bounded(now, until)), || {
-            "an offer waits for the memory without a bound".into()
-        })?;
+        let asked = self.asked.as_ref().filter(|asked| pending == Some(&asked.job_id));
+        let is_bounded = asked.is_some_and(|asked| asked.is_bounded(now, until));
+        promise(is_bounded || pending.is_none(), || "an offer waits for the memory without a bound".into())?;
         promise(worker.counters().impossible == 0, || "an event without a transition".into())?;
         let jobs: BTreeSet<_> = worker.jobs().map(|(job, _)| job).collect();
         promise(jobs == self.accepted.iter().collect(), || {

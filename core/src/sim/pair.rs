@@ -28,7 +28,8 @@ const MAX_JOBS: usize = 12;
 ///
 /// After each step the worker keeps the oracle's promises (among them that nothing is computed twice while its result is
 /// had) and no secret is seen, and the studio finds no violation. Each job ends once, with the result and the prompt that are
-/// its own. In the end every job is over, and where nothing had gone wrong each was run once and is completed.
+/// its own. In the end every job is over, unless it waits for a worker with more memory, and where nothing had gone wrong each
+/// was run once and is completed.
 ///
 /// # Panics
 /// When it is not so: that is the finding.
@@ -173,13 +174,16 @@ impl Game {
         // A worker that was told to drain ends, and is started again; nothing else ends it now but an end that it met before.
         for lives in 0.. {
             link.run_until("the end of every job", |link| {
-                link.exit.is_some() || jobs.iter().all(|job| link.over.contains_key(job))
+                link.exit.is_some()
+                    || jobs.iter().all(|job| link.over.contains_key(job) || link.is_refused(job))
             });
             link.check();
             let Some(exit) = &link.exit else { break };
             assert!(lives < 3, "the worker ends again and again: {exit}");
             link.restart_worker(true);
         }
+        let is_refused = jobs.iter().any(|job| link.is_refused(job));
+        assert!(!*fair || !is_refused, "a job was refused although there was memory");
         for job in &link.over {
             let (id, job) = job;
             let runs = link.runs.iter().filter(|run| *run == id).count();

@@ -265,11 +265,12 @@ impl Worker {
         let Some(job) = self.jobs.claimed().filter(|job| job.sent.is_none()) else { return };
         let (key, state) = (job.key, job.state);
         let upload = self.stop_upload(key);
-        if upload.is_some_and(|upload| upload.superseded) {
+        if upload.as_ref().is_some_and(|upload| upload.superseded) {
             self.lose_claim_of(key);
             return;
         }
-        if self.jobs.get(key).is_some_and(|job| job.perhaps_known) {
+        // An upload that failed, with whatever answer: something in between may have given it.
+        if upload.is_some() || self.jobs.get(key).is_some_and(|job| job.perhaps_known) {
             // The studio may have the result by now, and then a `fail` would be for a job that it doesn't hold. If it
             // does, the end of the session releases the claim as well.
             let reason = format!("the worker stopped before the studio confirmed the result ({why})");

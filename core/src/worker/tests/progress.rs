@@ -139,8 +139,8 @@ fn several_files_are_told_apart_and_one_of_unknown_size_is_named() {
 #[test]
 fn the_clock_of_a_run_stands_still_while_bytes_of_a_download_move() {
     let mut rig = running("j-1");
-    // 40 GB on a slow line: 10 hours.
-    for minute in 0..600 {
+    // 40 GB on a slow line.
+    for minute in 0..90 {
         rig.moves("a.gguf", minute * 64 * MIB, Some(40 << 30));
         rig.pass(secs(60));
     }
@@ -181,7 +181,8 @@ fn a_download_that_never_ends_is_stopped_after_a_day() {
     while rig.cancelled_runs() == 0 {
         minutes += 1;
         rig.moves("a.gguf", minutes, None);
-        rig.pass(secs(60));
+        // Without a session, so that little else happens.
+        rig.leap(secs(60));
     }
     assert!((24 * 60 + 29..=24 * 60 + 32).contains(&minutes), "{minutes}");
 }

@@ -481,3 +481,16 @@ fn a_file_is_deleted_once_however_its_job_ends() {
         assert_eq!(rig.discarded(), ["f"], "ending {nth}");
     }
 }
+
+/// A gateway may say it of a result that the studio took.
+#[test]
+fn a_stop_in_the_back_off_leaves_the_claim_to_the_end_of_the_session() {
+    for code in [408, 429, 500, 503] {
+        let mut rig = uploading("j-1");
+        rig.answered(status(code));
+        rig.seen.clear();
+        rig.command(crate::worker::Command::Stop);
+        assert_eq!(failure_sent(&mut rig), None, "{code}");
+        assert!(rig.failure("j-1").contains("before the studio confirmed"), "{code}");
+    }
+}
