@@ -32,6 +32,7 @@ mod authority;
 mod clock;
 pub mod downloads;
 pub mod exchanges;
+mod file_server;
 mod host;
 mod in_process;
 mod jobs;

@@ -14,6 +14,7 @@ mod unix {
     use std::{
         env, fs,
         io::{BufRead as _, BufReader},
+        os::unix::fs::PermissionsExt as _,
         path::Path,
         process::{Command, Stdio},
         sync::Arc,
@@ -147,14 +148,12 @@ mod unix {
         assert_eq!(find(), [None, None, None]);
         fs::write(path("b/tool"), "#!/bin/sh\n").unwrap();
         assert_eq!(find(), [None, None, None], "it can't be executed");
-        use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(path("b/tool"), fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(find(), [Some(path("b/tool")), Some(path("b/tool")), None]);
     }
 
     /// A machine whose `nvidia-smi` is this script, and whose system's files are in the folder `root`.
     fn measured(folder: &Path, nvidia_smi: Option<&str>) -> LocalMachine<Threads> {
-        use std::os::unix::fs::PermissionsExt as _;
         let bin = folder.join("bin");
         fs::create_dir_all(&bin).unwrap();
         if let Some(script) = nvidia_smi {
