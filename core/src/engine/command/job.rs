@@ -1,6 +1,6 @@
 //! One job of a command: its inputs, its run, its result.
 
-use alloc::{borrow::ToOwned, format, string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, format, string::String, sync::Arc, vec::Vec};
 
 use super::{
     entry::Entry,
