@@ -28,10 +28,21 @@ mod speech;
 #[path = "../faults/studio.rs"]
 #[allow(dead_code, reason = "shared with the tests against faults")]
 mod studio;
+#[cfg(target_os = "linux")]
+mod trial;
 
 #[cfg(target_os = "linux")]
 fn main() {
-    let all = [large::ALL, speech::ALL, gradio::ALL, chat::ALL, diffusion::ALL, children::ALL, memory::ALL];
+    let all = [
+        large::ALL,
+        speech::ALL,
+        gradio::ALL,
+        chat::ALL,
+        diffusion::ALL,
+        children::ALL,
+        memory::ALL,
+        trial::ALL,
+    ];
     let mut trials = Vec::new();
     for Case { name, needs, test } in all.concat() {
         let missing: Vec<_> = needs.iter().filter(|need| !need.is_here()).map(|need| need.name()).collect();
