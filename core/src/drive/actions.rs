@@ -143,7 +143,7 @@ impl<R: Runtime> Driver<R> {
     /// A run is over: what it leaves behind is cleared away, soon or when nothing comes of it.
     fn run_ended(&mut self, run: RunId, outcome: Result<Output, EngineError>) {
         // What is told too late is of no other run.
-        self.transfers.take();
+        self.runs.take_transfer();
         for file in self.runs.leftovers(&outcome) {
             self.carry_out(Action::Discard(file));
         }

@@ -17,7 +17,6 @@ use super::{
     LOG_TARGET, Store, TIMER_SLACK, WorkerObservers,
     frames::HeartbeatText,
     link::{Link, Reading},
-    machine::Transfers,
     mailbox::{Mailbox, Wish},
     runs::{Progressed, Runs, guarded, sleep_past},
     runtime::{Progress, Runtime},
@@ -53,8 +52,6 @@ pub(super) struct Driver<R: Runtime> {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) observers: WorkerObservers,
     pub(super) runs: Runs<R>,
-    /// How far the download of the run is.
-    pub(super) transfers: Arc<Transfers>,
     pub(super) heartbeat: HeartbeatText,
     pub(super) link: Option<Link<R::Socket>>,
     /// What is under way: a handful at most, so each turn polls them all.
@@ -134,7 +131,6 @@ impl<R: Runtime> Driver<R> {
         mailbox: Arc<Mailbox>,
         observers: WorkerObservers,
         runs: Runs<R>,
-        transfers: Arc<Transfers>,
     ) -> Self {
         Self {
             runtime,
@@ -144,7 +140,6 @@ impl<R: Runtime> Driver<R> {
             mailbox,
             observers,
             runs,
-            transfers,
             heartbeat: HeartbeatText::default(),
             link: None,
             tasks: Vec::new(),
@@ -387,7 +382,7 @@ impl<R: Runtime> Driver<R> {
             Task::Run(run) => Some(*run),
             _ => None,
         });
-        if let Some((run, transfer)) = run.zip(self.transfers.take()) {
+        if let Some((run, transfer)) = run.zip(self.runs.take_transfer()) {
             self.inputs.push_back(Input::RunProgress { run, transfer });
         }
     }

@@ -91,8 +91,8 @@ pub(super) struct Transfers {
 }
 
 impl Transfers {
-    pub(super) fn new(bell: Arc<Bell>) -> Self {
-        Self { newest: Mutex::default(), bell }
+    pub(super) fn new(bell: Arc<Bell>) -> Arc<Self> {
+        Arc::new(Self { newest: Mutex::default(), bell })
     }
 
     /// Called from any thread, a few times a second.

@@ -118,9 +118,9 @@ fn prepare<R: Runtime>(
     let observers = WorkerObservers::new();
     let handle = WorkerHandle { mailbox: Arc::clone(&mailbox), observers: observers.clone() };
     let worker = Worker::new(options, seed, runtime.now());
-    let transfers = Arc::new(Transfers::new(Arc::clone(&mailbox.bell)));
-    let runs = Runs::new(runtime.clone(), engine, Arc::clone(&user_agent), transfers.teller());
-    (handle, Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs, transfers))
+    let transfers = Transfers::new(Arc::clone(&mailbox.bell));
+    let runs = Runs::new(runtime.clone(), engine, Arc::clone(&user_agent), transfers);
+    (handle, Driver::new(runtime, worker, user_agent, store, mailbox, observers, runs))
 }
 
 /// Says of the engine what the owner left to it.

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::future::{BoxFuture, FutureExt};
 
 use super::{
     carrier::{Begun, Carried, Carrier},
-    machine::OnTransfer,
+    machine::Transfers,
     runtime::Runtime,
 };
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
 pub(super) struct Runs<R> {
     runner: Runner,
     carrier: Carrier<R>,
+    transfers: Arc<Transfers>,
     active: BTreeMap<RunId, Run>,
 }
 
@@ -55,18 +56,24 @@ pub(super) enum Progressed {
 }
 
 impl<R: Runtime> Runs<R> {
-    /// Runs of `engine`; how far downloads are is told to `on_transfer`.
+    /// Runs of `engine`; how far downloads are is kept in `transfers`.
     pub(super) fn new(
         runtime: R,
         engine: Arc<dyn Engine>,
         user_agent: Arc<str>,
-        on_transfer: OnTransfer,
+        transfers: Arc<Transfers>,
     ) -> Self {
         Self {
             runner: Runner::new(engine),
-            carrier: Carrier::new(runtime, user_agent, on_transfer),
+            carrier: Carrier::new(runtime, user_agent, transfers.teller()),
+            transfers,
             active: BTreeMap::new(),
         }
+    }
+
+    /// How far the download of the run is, if that was told since the last look.
+    pub(super) fn take_transfer(&self) -> Option<Transfer> {
+        self.transfers.take()
     }
 
     pub(super) fn engine(&self) -> &dyn Engine {
@@ -201,7 +208,7 @@ impl<R: Runtime> Runs<R> {
 
     /// Ends the server that is kept, unless a job uses it; ready when it is gone.
     pub(super) fn stop_idler(&mut self) -> Option<BoxFuture<'static, ()>> {
-        if self.active.is_empty() { self.carrier.stop_server().map(|stopped| stopped.boxed()) } else { None }
+        if self.active.is_empty() { self.carrier.stop_server().map(FutureExt::boxed) } else { None }
     }
 
     /// Measures the memory that a job could have, for which a server with another model makes room; and whether the

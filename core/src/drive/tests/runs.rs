@@ -6,6 +6,7 @@ use super::{
     super::{
         carrier::Carried,
         carry_out,
+        machine::Transfers,
         runs::{Next, Progressed, Runs},
     },
     *,
@@ -24,7 +25,7 @@ fn claim(kind: &str) -> Arc<Claim> {
 }
 
 fn runs(world: &World, engine: Arc<dyn Engine>) -> Runs<World> {
-    Runs::new(world.clone(), engine, "studio-worker/test".into(), Arc::new(|_| ()))
+    Runs::new(world.clone(), engine, "studio-worker/test".into(), Transfers::new(Arc::default()))
 }
 
 /// Carries a run out until it ends or waits.

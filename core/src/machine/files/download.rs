@@ -424,11 +424,14 @@ impl Download {
 }
 
 impl Room {
-    /// What is kept free for others.
+    /// What is kept free for others: a tenth, but no more of a large disk than [`KEPT_FREE`].
     fn kept(self) -> u64 {
-        self.total / 10
+        (self.total / 10).min(KEPT_FREE)
     }
 }
+
+/// The most of a disk that is kept free, in bytes.
+const KEPT_FREE: u64 = 10 << 30;
 
 /// The most that a file may have that is about that large.
 fn at_most(approx: u64) -> u64 {

@@ -2,8 +2,9 @@
 //!
 //! A program that was killed can't take its children with it, so each runs in a process group. Its leader is not the
 //! program, but a guard: a shell that waits for the end of a pipe whose other end only the worker has. That does two
-//! things. When the worker dies, however that happens, the pipe ends and the guard kills the group. And as long as the
-//! guard has not been waited for, the group's number is not given to anybody else, so that a signal to the group
+//! things. When the worker dies, however that happens, the pipe ends and the guard ends the group and deletes its scratch
+//! folder; likewise when nobody waits for the program any more, since the worker may be gone a moment later. And as long
+//! as the guard has not been waited for, the group's number is not given to anybody else, so that a signal to the group
 //! reaches nobody else.
 //!
 //! (A program can leave its group on purpose, as daemons do. Then it is on its own: only a container or a control group
@@ -11,6 +12,7 @@
 
 use std::{
     io,
+    path::Path,
     process::{Child, Command, ExitStatus},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -30,6 +32,8 @@ struct Pulled {
     ended: bool,
     /// What runs.
     runs: Option<system::Id>,
+    /// What the guard watches.
+    leash: Option<system::Leash>,
 }
 
 impl Reins {
@@ -42,6 +46,17 @@ impl Reins {
         let mut pulled = self.lock();
         pulled.ended = true;
         if let Some(id) = pulled.runs {
+            system::kill(id);
+        }
+    }
+
+    /// Nobody waits for it any more: its guard ends it, also when this process is over before that.
+    fn let_go(&self) {
+        let mut pulled = self.lock();
+        pulled.ended = true;
+        if pulled.leash.take().is_none()
+            && let Some(id) = pulled.runs
+        {
             system::kill(id);
         }
     }
@@ -59,9 +74,10 @@ impl Reins {
     }
 
     /// From now on this is what is killed; it was told already if it is to end.
-    fn hold(&self, id: system::Id) {
+    fn hold(&self, id: system::Id, leash: Option<system::Leash>) {
         let mut pulled = self.lock();
         pulled.runs = Some(id);
+        pulled.leash = leash;
         if pulled.ended {
             system::kill(id);
         }
@@ -69,13 +85,15 @@ impl Reins {
 
     /// Kills what is left, and holds nothing any more.
     fn release(&self) {
-        if let Some(id) = self.lock().runs.take() {
+        let mut pulled = self.lock();
+        if let Some(id) = pulled.runs.take() {
             system::kill(id);
         }
+        pulled.leash = None;
     }
 }
 
-/// Somebody who waits for a program: kills it when dropped.
+/// Somebody who waits for a program: it ends when this is dropped.
 pub(super) struct Rider(Reins);
 
 impl Rider {
@@ -86,7 +104,7 @@ impl Rider {
 
 impl Drop for Rider {
     fn drop(&mut self) {
-        self.0.kill();
+        self.0.let_go();
     }
 }
 
@@ -99,10 +117,10 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts a program. If it is to end already, it does so at once.
-    pub(super) fn start(command: &mut Command, reins: &Reins) -> io::Result<Self> {
-        let mut guard = system::Guard::new(command)?;
-        reins.hold(guard.id());
+    /// Starts a program that works in the folder `scratch`. If it is to end already, it does so at once.
+    pub(super) fn start(command: &mut Command, scratch: &Path, reins: &Reins) -> io::Result<Self> {
+        let (mut guard, leash) = system::Guard::new(command, scratch)?;
+        reins.hold(guard.id(), leash);
         match command.spawn() {
             Ok(child) => {
                 // A kill may have come before it joined.
@@ -145,6 +163,7 @@ mod unix {
     use std::{
         io,
         os::unix::process::{CommandExt as _, ExitStatusExt as _},
+        path::Path,
         process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     };
 
@@ -156,23 +175,25 @@ mod unix {
     use super::Reins;
 
     /// Signals that end a program gently are for the program. The last word kills the shell, too.
-    const SCRIPT: &str = "trap '' TERM INT HUP QUIT; read -r _; kill -KILL 0";
+    const SCRIPT: &str = "trap '' TERM INT HUP QUIT; read -r _; kill -TERM 0; rm -rf -- \"$1\"; kill -KILL 0";
 
     /// A group.
     pub(super) type Id = Pid;
 
+    /// Nobody writes to it: it ends with this process, or when it is dropped.
+    pub(super) type Leash = ChildStdin;
+
     pub(super) struct Guard {
         shell: Child,
-        /// Nobody writes to it: it ends with this process.
-        _pipe: Option<ChildStdin>,
         id: Pid,
     }
 
     impl Guard {
         /// A new group, which `command` will start in.
-        pub(super) fn new(command: &mut Command) -> io::Result<Self> {
+        pub(super) fn new(command: &mut Command, scratch: &Path) -> io::Result<(Self, Option<Leash>)> {
             let mut shell = Command::new("/bin/sh")
                 .args(["-c", SCRIPT, "studio-worker-guard"])
+                .arg(scratch)
                 .env_clear()
                 .current_dir("/")
                 .stdin(Stdio::piped())
@@ -183,7 +204,8 @@ mod unix {
                 .map_err(|error| io::Error::new(error.kind(), format!("/bin/sh watches over it: {error}")))?;
             let id = Pid::from_child(&shell);
             command.process_group(id.as_raw_nonzero().get());
-            Ok(Self { _pipe: shell.stdin.take(), shell, id })
+            let leash = shell.stdin.take();
+            Ok((Self { shell, id }, leash))
         }
 
         pub(super) fn id(&self) -> Id {
@@ -221,6 +243,7 @@ mod unix {
 mod elsewhere {
     use std::{
         io,
+        path::Path,
         process::{Child, Command, ExitStatus},
         thread::sleep,
         time::Duration,
@@ -233,12 +256,14 @@ mod elsewhere {
 
     /// There are no groups: whoever waits for the program kills it.
     pub(super) type Id = ();
+    /// Nor is there a guard.
+    pub(super) type Leash = std::convert::Infallible;
 
     pub(super) struct Guard;
 
     impl Guard {
-        pub(super) fn new(_: &mut Command) -> io::Result<Self> {
-            Ok(Self)
+        pub(super) fn new(_: &mut Command, _: &Path) -> io::Result<(Self, Option<Leash>)> {
+            Ok((Self, None))
         }
 
         pub(super) fn id(&self) -> Id {}

@@ -83,7 +83,7 @@ pub(super) fn to_end(
             }
         };
         command.stderr(says).stdin(if process.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
-        let mut group = Group::start(&mut command, reins)?;
+        let mut group = Group::start(&mut command, scratch.path(), reins)?;
         if let Some(stdin) = group.child.stdin.take() {
             beside.feed(stdin, process.stdin)?;
         }

@@ -57,7 +57,7 @@ pub(super) fn launch(
         let (said, says) = io::pipe()?;
         let words = beside.listen(said)?;
         command.stdin(Stdio::null()).stdout(says.try_clone()?).stderr(says);
-        let group = Group::start(&mut command, &reins)?;
+        let group = Group::start(&mut command, scratch.path(), &reins)?;
         // It has our ends of the pipes.
         drop(command);
         thread::Builder::new().name(THREAD.into()).spawn(move || {
