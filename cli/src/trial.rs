@@ -303,7 +303,7 @@ pub fn save(output: Output, kind: TaskKind, wanted: Option<PathBuf>) -> Result<(
 /// The first `try-KIND-N.EXT` that isn't there yet.
 fn new_name(kind: TaskKind, ext: &str) -> PathBuf {
     let name = |n: u32| PathBuf::from(format!("try-{kind}-{n}.{ext}"));
-    (1..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0))
+    (1..=u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0))
 }
 
 /// The text of a JSON result that a person wants to read: what was said, or what was heard.

@@ -31,6 +31,7 @@ const ALL: Budget = Budget {
     studio_restarts: 1,
     commands: 2,
     cancels: 1,
+    taken: 1,
 };
 
 fn main() -> ExitCode {

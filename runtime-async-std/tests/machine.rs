@@ -6,7 +6,7 @@ use studio_worker_core::conformance::on_this_machine;
 
 fn main() {
     let start = |folder: &std::path::Path| AsyncStd::new().with_results_in(folder);
-    let conclusion = run(&Arguments::from_args(), on_this_machine(start, |work| block_on(work)));
+    let conclusion = run(&Arguments::from_args(), on_this_machine(start, block_on));
     #[cfg(unix)]
     studio_worker_core::conformance::programs::nothing_is_left();
     conclusion.exit();

@@ -61,7 +61,7 @@ impl Try {
         let wanted = Wanted { model: self.model, source, parameters: self.parameters.into_iter().collect() };
         let claim = trial::claim(&*engine, self.kind, wanted)?;
         let limit = Duration::from_secs(config.job_limit_secs.into());
-        let tried = trial::run(&*engine, claim, limit, on, show)?;
+        let tried = trial::run(&*engine, claim, limit, on, |transfer| show(&transfer))?;
         let seconds = tried.took.as_secs_f64();
         if let (Output::Json(value), None) = (&tried.output, &self.out) {
             match trial::text_of(value) {
@@ -96,7 +96,7 @@ pub(super) fn engine(
 }
 
 /// Shows a person how far a download is.
-fn show(transfer: Transfer) {
+fn show(transfer: &Transfer) {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
         let mib = |bytes: u64| bytes / (1024 * 1024);
