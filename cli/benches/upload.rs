@@ -30,6 +30,9 @@ use studio_worker_core::{
 const BYTES: u64 = 1 << 30;
 const ROUNDS: usize = 7;
 
+/// Delivers the file to an address, with a token.
+type Way<'a> = &'a dyn Fn(&str, &str);
+
 fn main() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("film.mp4");
@@ -47,7 +50,7 @@ fn main() {
     let worker = rig.register();
     let mut session = rig.connect(&worker);
 
-    let ways: [(&str, &dyn Fn(&str, &str)); 3] = [
+    let ways: [(&str, Way<'_>); 3] = [
         ("curl -F", &|url, token| curl(url, token, &file)),
         ("async-std", &|url, token| async_std(url, token, &file)),
         ("tokio", &|url, token| tokio(url, token, &file)),

@@ -1,6 +1,7 @@
 //! A real `llama-server` with a small real model: as a server of its own, and as a child of the worker.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -126,7 +127,10 @@ fn sha256(file: &Path) -> String {
             read => hash.update(&page[..read]),
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 fn a_model_is_downloaded_loaded_kept_and_let_go(on: &'static str) {
