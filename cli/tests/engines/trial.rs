@@ -100,7 +100,7 @@ fn what_is_served_and_missing_is_listed(on: &'static str) {
     assert!(listed["services"].as_array().unwrap().contains(&service), "{listed}");
     assert_eq!(listed["missing"].as_array().unwrap().len(), 2, "{listed}");
     // What nobody set up is told where every engine is meant.
-    let said = Place::new(on, "").says(&["engines"]);
+    let said = Place::new(on, "# nothing\n").says(&["engines"]);
     assert!(said.contains("openai      the key `openai_base_url`: Give the server's address"), "{said}");
 }
 
