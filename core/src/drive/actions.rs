@@ -68,7 +68,12 @@ impl<R: Runtime> Driver<R> {
                 // Only the newest counts.
                 self.tasks.retain(|(task, _)| !matches!(task, Task::Measure(_)));
                 let measured = match claim {
-                    Some(claim) => self.runs.measure(&claim),
+                    Some(claim) => {
+                        let measured = self.runs.measure(&claim);
+                        // A model that is loaded stays until the job comes, or idles anew.
+                        self.watch_idler();
+                        measured
+                    }
                     None => self.runtime.machine().measure().map(|memory| (memory, false)).boxed(),
                 };
                 self.spawn(
@@ -147,16 +152,21 @@ impl<R: Runtime> Driver<R> {
         for file in self.runs.leftovers(&outcome) {
             self.carry_out(Action::Discard(file));
         }
-        if let Some(idle) = self.runs.idle() {
-            let runtime = self.runtime.clone();
-            let until = runtime.now().mono + idle;
-            let idled = async move {
-                sleep_past(&runtime, until).await;
-                Outcome::Idled
-            };
-            self.spawn(Task::Idle, idled.boxed());
-        }
+        self.watch_idler();
         self.inputs.push_back(Input::RunEnded { run, outcome });
+    }
+
+    /// The server that is kept between jobs, if there is one, idles from now on.
+    fn watch_idler(&mut self) {
+        self.drop_task(Task::Idle);
+        let Some(idle) = self.runs.idle() else { return };
+        let runtime = self.runtime.clone();
+        let until = runtime.now().mono + idle;
+        let idled = async move {
+            sleep_past(&runtime, until).await;
+            Outcome::Idled
+        };
+        self.spawn(Task::Idle, idled.boxed());
     }
 
     /// The server that is kept between jobs was not used for long.

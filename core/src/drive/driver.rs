@@ -22,7 +22,7 @@ use super::{
     runtime::{Progress, Runtime},
 };
 use crate::{
-    engine::{Output, Payload},
+    engine::{EngineError, Output, Payload},
     machine::Memory,
     time::{Mono, Now},
     wire::LogLevel,
@@ -181,7 +181,7 @@ impl<R: Runtime> Driver<R> {
         }
     }
 
-    /// Deletes the file of a result that came as the worker ended.
+    /// Deletes the files of a result that came as the worker ended.
     fn discard_unseen(&mut self) {
         for input in std::mem::take(&mut self.inputs) {
             if let Input::RunEnded { outcome: Ok(output), .. } = input
@@ -189,6 +189,10 @@ impl<R: Runtime> Driver<R> {
             {
                 self.carry_out(Action::Discard(file));
             }
+        }
+        // And what was made for a run that is not over.
+        for file in self.runs.leftovers(&Err(EngineError::transient("the worker ended"))) {
+            self.carry_out(Action::Discard(file));
         }
     }
 
@@ -340,6 +344,10 @@ impl<R: Runtime> Driver<R> {
                 self.inputs.push_back(Input::Answered { request, outcome });
             }
             Outcome::Progressed(run, progressed) => {
+                if progressed.ends_download() {
+                    self.report_transfer(run);
+                    self.inputs.push_back(Input::RunProgress { run, transfer: None });
+                }
                 if let Some(next) = self.runs.go_on(run, progressed) {
                     self.follow(run, next);
                 }
@@ -382,7 +390,14 @@ impl<R: Runtime> Driver<R> {
             Task::Run(run) => Some(*run),
             _ => None,
         });
-        if let Some((run, transfer)) = run.zip(self.runs.take_transfer()) {
+        if let Some(run) = run {
+            self.report_transfer(run);
+        }
+    }
+
+    fn report_transfer(&mut self, run: RunId) {
+        let transfer = self.runs.take_transfer();
+        if transfer.is_some() {
             self.inputs.push_back(Input::RunProgress { run, transfer });
         }
     }

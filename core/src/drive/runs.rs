@@ -55,6 +55,13 @@ pub(super) enum Progressed {
     Ended(Result<Output, EngineError>),
 }
 
+impl Progressed {
+    /// Whether a file was waited for, and is not any more.
+    pub(super) fn ends_download(&self) -> bool {
+        matches!(self, Self::Carried(Carried::Happened(Happened::Had(_))))
+    }
+}
+
 impl<R: Runtime> Runs<R> {
     /// Runs of `engine`; how far downloads are is kept in `transfers`.
     pub(super) fn new(

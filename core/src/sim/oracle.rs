@@ -44,8 +44,9 @@ pub struct Oracle {
     claimed: Option<Claimed>,
     /// Offers of that connection that are not answered yet.
     open_offers: BTreeMap<JobId, u32>,
-    /// The job whose offer waits for an upload. When it is offered again, that offer takes the place of the older.
-    parked: Option<JobId>,
+    /// The jobs whose offers wait, for an upload or the memory. When one is offered again, that offer takes the place of
+    /// the older.
+    waiting: BTreeSet<JobId>,
     /// The measurement that an offer waits for, or waited for last.
     asked: Option<Asked>,
     /// The run that the engine has, and the job that waits for it.
@@ -198,7 +199,7 @@ impl Oracle {
     }
 
     fn offered(&mut self, job: &JobId) {
-        if self.parked.as_ref() != Some(job) {
+        if !self.waiting.contains(job) {
             *self.open_offers.entry(job.clone()).or_default() += 1;
         }
         // Engines that run make any studio that offers a rude one, which proves nothing.
@@ -220,7 +221,7 @@ impl Oracle {
     /// The session is over, or about to be, and its offers with it.
     fn forget_offers(&mut self) {
         self.open_offers.clear();
-        self.parked = None;
+        self.waiting.clear();
         self.asked = None;
     }
 
@@ -255,10 +256,9 @@ impl Oracle {
     /// What must hold whenever the worker waits, which it does until `until`.
     pub(super) fn check_rest(&mut self, worker: &Worker, now: Mono, until: Mono) -> Kept {
         let [parked, pending] = worker.waiting_offers();
-        self.parked = parked.cloned();
-        let waiting: BTreeSet<_> = parked.into_iter().chain(pending).collect();
-        promise(waiting == self.open_offers.keys().collect(), || {
-            format!("offers of {waiting:?} wait, and {:?} are not answered", self.open_offers)
+        self.waiting = parked.into_iter().chain(pending).cloned().collect();
+        promise(self.waiting.iter().eq(self.open_offers.keys()), || {
+            format!("offers of {:?} wait, and {:?} are not answered", self.waiting, self.open_offers)
         })?;
         // An offer that was made twice and waits is answered once.
         self.open_offers.values_mut().for_each(|count| *count = 1);
@@ -418,7 +418,7 @@ impl Oracle {
         let Some(count) = self.open_offers.get_mut(job) else {
             return Err(Broken(format!("an answer to an offer that was not made: {job}")));
         };
-        self.parked.take_if(|parked| *parked == *job);
+        self.waiting.remove(job);
         *count -= 1;
         if *count == 0 {
             self.open_offers.remove(job);
@@ -449,7 +449,7 @@ impl Oracle {
             session,
             claimed,
             open_offers,
-            parked: _,
+            waiting: _,
             asked,
             running,
             made,

@@ -130,6 +130,16 @@ impl Worker {
         self.act(Action::Measure { measure, claim });
     }
 
+    /// A job that is offered again as another one takes the place of the one that waits.
+    pub(super) fn replace_pending(&mut self, offer: &Offer) {
+        let Some(pending) = self.admission.pending.as_ref().filter(|job| job.job_id == *offer.job_id()) else {
+            return;
+        };
+        if !matches!(offer, Offer::Readable(claim) if pending.same_job(claim)) {
+            self.forget_pending();
+        }
+    }
+
     /// An offer that comes while another one waits for the memory.
     pub(super) fn judge_beside_pending(&mut self, offer: Offer) {
         match (&mut self.admission.pending, offer) {

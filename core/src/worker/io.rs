@@ -117,8 +117,8 @@ pub enum Input {
     RunProgress {
         /// Which run.
         run: RunId,
-        /// How far the download is.
-        transfer: Transfer,
+        /// How far the download is; none when it is over, one way or the other.
+        transfer: Option<Transfer>,
     },
     /// The memory was measured, for [`Action::Measure`].
     Measured {

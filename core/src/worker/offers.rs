@@ -29,6 +29,7 @@ impl Worker {
         // One that comes again takes the place of the older: what is declined is offered elsewhere, and must not be
         // accepted afterwards.
         self.session.parked.take_if(|parked| parked.job_id() == offer.job_id());
+        self.replace_pending(&offer);
         self.judge(offer);
     }
 

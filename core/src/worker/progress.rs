@@ -32,11 +32,16 @@ pub(super) struct Shown {
 }
 
 impl Worker {
-    /// Bytes of a download moved that a run waits for.
-    pub(super) fn on_run_progress(&mut self, run: RunId, transfer: Transfer) {
+    /// Bytes of a download moved that a run waits for, or it is over.
+    pub(super) fn on_run_progress(&mut self, run: RunId, transfer: Option<Transfer>) {
         let slot = self.jobs.slot.as_mut().filter(|slot| slot.run == run);
         let Some((key, slot)) = slot.and_then(|slot| Some((slot.job?, slot))) else {
             self.counters.stale_inputs += 1;
+            return;
+        };
+        let Some(transfer) = transfer else {
+            slot.moved = None;
+            self.forget_progress(key);
             return;
         };
         let stood = slot.stand_still(&transfer, self.now.mono);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rig::*;
 use crate::{
     machine::Memory,
-    wire::{Finite, JobId},
+    wire::{Finite, JobId, TaskKind},
     worker::{Action, Command, Input, MeasureId, Observation, Options, Settings, states::SessionState},
 };
 
@@ -379,11 +379,38 @@ fn another_offer_meanwhile_is_busy_and_the_same_one_is_answered_once() {
     let mut rig = serving();
     rig.frame(&image("j-1"));
     assert_eq!(rig.answer_to(&image("j-2")), "reject busy");
-    assert_eq!(rig.answer_to(&llm("j-1")), "reject busy", "another task");
     assert_eq!(rig.answer_to(&image("j-1")), "nothing");
     assert_eq!(rig.measures(), 1);
     rig.measured(gpu(24));
     assert_eq!(rig.answers(), [("accept".into(), "j-1".into())]);
+}
+
+#[test]
+fn a_pending_job_that_is_offered_with_another_task_is_that_one() {
+    let mut rig = serving();
+    rig.frame(&image("j-1"));
+    assert_eq!(rig.answer_to(&llm("j-1")), "nothing");
+    assert_eq!(rig.measures(), 2);
+    rig.measured(gpu(24));
+    assert_eq!(rig.answers(), [("accept".into(), "j-1".into())]);
+    let dispatched = rig.history.iter().rev().find_map(|action| match action {
+        Action::DispatchJob { claim, .. } => Some(claim.task.kind()),
+        _ => None,
+    });
+    assert_eq!(dispatched, Some(TaskKind::Llm));
+
+    // One that is for nobody, or not for this worker, ends it as well: it must not be accepted afterwards.
+    let mut unknown = image("j-1");
+    unknown["claim"]["model"] = json!("flux1-dev");
+    let invalid = offer("j-1", json!({ "kind": "image", "prompt": "a cat", "width": 0 }));
+    for (newer, answer) in [(unknown, "reject"), (invalid, "accept")] {
+        let mut rig = serving();
+        rig.frame(&image("j-1"));
+        assert_eq!(rig.answer_to(&newer), answer);
+        rig.measured(gpu(24));
+        rig.pass(secs(10));
+        assert_eq!((rig.answers(), rig.runs_of("j-1")), (vec![], 0));
+    }
 }
 
 #[test]

@@ -13,9 +13,15 @@ const MIB: u64 = 1 << 20;
 
 impl Rig {
     fn moves(&mut self, name: &str, done: u64, total: Option<u64>) {
-        let transfer = Transfer { name: name.into(), done, total };
+        let transfer = Some(Transfer { name: name.into(), done, total });
         let run = self.run();
         self.input(Input::RunProgress { run, transfer });
+    }
+
+    /// The download is over.
+    fn moved(&mut self) {
+        let run = self.run();
+        self.input(Input::RunProgress { run, transfer: None });
     }
 
     fn sent(&mut self, sent: u64) {
@@ -60,6 +66,22 @@ fn a_download_is_seen_with_what_was_there_before() {
     assert_eq!(progress.time_left(rig.now.wall), Some(secs(5)));
     rig.run_ends(bytes());
     assert_eq!(rig.shown(), [None], "it is over");
+}
+
+#[test]
+fn a_download_is_shown_as_long_as_it_moves() {
+    let mut rig = running("j-1");
+    rig.moves("a.gguf", 10 * MIB, Some(10 * MIB));
+    assert!(rig.shown().pop().flatten().is_some());
+    rig.moved();
+    assert_eq!(rig.shown(), [None], "the engine works on");
+    rig.moved();
+    assert!(rig.shown().is_empty());
+    // Neither does what comes later continue it: here the clock of the run went on in between.
+    rig.pass(secs(100));
+    rig.moves("a.gguf", 0, None);
+    rig.pass(secs(1_700));
+    assert_eq!(rig.cancelled_runs(), 1);
 }
 
 #[test]
@@ -190,7 +212,7 @@ fn a_download_that_never_ends_is_stopped_after_a_day() {
 #[test]
 fn progress_of_another_run_is_stale() {
     let mut rig = running("j-1");
-    let transfer = Transfer { name: "a".into(), done: 1, total: None };
+    let transfer = Some(Transfer { name: "a".into(), done: 1, total: None });
     rig.input(Input::RunProgress { run: RunId(999), transfer });
     assert_eq!(rig.worker.counters().stale_inputs, 1);
     assert!(rig.shown().is_empty() && rig.lines("download").is_empty());
