@@ -32,7 +32,7 @@ pub use studio_worker_core::{
     },
 };
 use studio_worker_core::{
-    engine::{Engine, EngineError, Missing, Survey, advertise},
+    engine::{Engine, EngineError, Missing, Models, Survey, advertise},
     machine::Memory,
     wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
     worker::{LogLine, Options, Settings},
@@ -466,12 +466,12 @@ fn log_services(config: &Config, engine: &dyn Engine, found: &Survey) {
     if engines.is_empty() {
         log::warn!("nothing can be served now, so no job will come: see `studio-worker engines`");
     } else {
-        log::info!(
-            "serves {} with {}: {}",
-            capabilities.task_kinds.join(", "),
-            engines.join(", "),
-            capabilities.supported_models.join(", ")
-        );
+        let mut models = capabilities.supported_models.clone();
+        if found.services.iter().any(|service| service.models == Models::Sourced) {
+            models.push("those whose offers say where their files are".into());
+        }
+        let (kinds, engines) = (capabilities.task_kinds.join(", "), engines.join(", "));
+        log::info!("serves {kinds} with {engines}: {}", models.join(", "));
     }
     for Missing { engine, what, how } in &found.missing {
         // Of what nobody asked for, nothing is missed.

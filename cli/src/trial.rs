@@ -4,14 +4,18 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::future::{Either, select};
 use serde_json::{Map, Value, json};
 use studio_worker_core::{
-    engine::{Engine, EngineError, Models, Output, Payload, Service, serves},
+    engine::{Effect, Engine, EngineError, Happened, Models, Output, Payload, Recipe, Service, serves},
     machine::Transfer,
     wire::{Claim, ClaimProblem, Finite, ModelSource, Task, TaskForm, TaskKind, media},
 };
@@ -236,7 +240,7 @@ pub struct Tried {
     pub took: Duration,
 }
 
-/// Runs a job, as a worker would, for at most `limit`.
+/// Runs a job, as a worker would, for at most `limit`; the time of downloads doesn't count, as long as they move.
 pub fn run(
     engine: &dyn Engine,
     claim: Claim,
@@ -244,28 +248,44 @@ pub fn run(
     on: Runtime,
     on_transfer: impl Fn(Transfer) + Send + Sync + 'static,
 ) -> Result<Tried, crate::Error> {
-    use futures::future::{Either, select};
-    use studio_worker_core::engine::{Effect, Happened, Recipe};
-
-    /// Is over after a while.
-    struct Limit(Duration);
-    impl Recipe for Limit {
-        fn next(&mut self, happened: Happened) -> Effect {
-            match happened {
-                Happened::Started => Effect::Pause(self.0),
-                _ => Effect::Done(Err(EngineError::transient(""))),
-            }
-        }
-    }
-
     let start = Instant::now();
     let model = claim.model.clone();
-    let running = on.carry_out_showing(engine.recipe(&Arc::new(claim)), on_transfer);
-    let outcome = on.block_on(select(running, on.carry_out(Box::new(Limit(limit)))))?;
-    match outcome {
+    let moved = Arc::new(AtomicBool::new(false));
+    let moves = Arc::clone(&moved);
+    let running = on.carry_out_showing(engine.recipe(&Arc::new(claim)), move |transfer| {
+        moves.store(true, Ordering::Relaxed);
+        on_transfer(transfer);
+    });
+    let limited = on.carry_out(Box::new(Limit { left: limit, step: Duration::ZERO, moved }));
+    match on.block_on(select(running, limited))? {
         Either::Left((Ok(output), _)) => Ok(Tried { model, output, took: start.elapsed() }),
         Either::Left((Err(error), _)) => Err(TrialError::Failed(error).into()),
         Either::Right(_) => Err(TrialError::TooLong(limit).into()),
+    }
+}
+
+/// Is over after a while in which nothing was downloaded.
+struct Limit {
+    left: Duration,
+    step: Duration,
+    /// Whether bytes have moved since the last look.
+    moved: Arc<AtomicBool>,
+}
+
+impl Limit {
+    const STEP: Duration = Duration::from_secs(1);
+}
+
+impl Recipe for Limit {
+    fn next(&mut self, _: Happened) -> Effect {
+        if !self.moved.swap(false, Ordering::Relaxed) {
+            self.left = self.left.saturating_sub(self.step);
+        }
+        self.step = self.left.min(Self::STEP);
+        if self.step.is_zero() {
+            return Effect::Done(Err(EngineError::transient("the time is over")));
+        }
+        Effect::Pause(self.step)
     }
 }
 
@@ -363,6 +383,22 @@ mod tests {
         assert!(missing.starts_with("the input /nowhere/speech.wav can't be read"), "{missing}");
         assert_eq!(parameter("a=b=c").unwrap(), ("a".into(), "b=c".into()));
         assert!(parameter("=b").is_err() && parameter("a").is_err());
+    }
+
+    #[test]
+    fn the_time_of_a_download_does_not_count() {
+        let moved = Arc::new(AtomicBool::new(false));
+        let limit = Duration::from_millis(2_500);
+        let mut limit = Limit { left: limit, step: Duration::ZERO, moved: Arc::clone(&moved) };
+        let mut pauses = Vec::new();
+        let mut happened = Happened::Started;
+        while let Effect::Pause(span) = limit.next(happened) {
+            pauses.push(span.as_millis());
+            // In the second of them, and in two more.
+            moved.store((2..=4).contains(&pauses.len()), Ordering::Relaxed);
+            happened = Happened::Paused;
+        }
+        assert_eq!(pauses, [1_000, 1_000, 1_000, 1_000, 1_000, 500]);
     }
 
     #[test]

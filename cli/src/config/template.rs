@@ -45,7 +45,7 @@ engine = "multi"
 # llama_idle_secs = 600
 # sd_cli = "~/bin/sd-cli"
 
-# How long an engine may take for one job, in seconds; downloads of models don't count.
+# How long an engine may take for one job, in seconds; downloads of models don't count. A change counts from the next start.
 # job_limit_secs = 1800
 
 # Whether inputs of jobs (pictures, sound) and files of models may come from private addresses: where the studio is in the

@@ -214,6 +214,11 @@ impl<R: Runtime> Carrier<R> {
         self.server.as_ref().map(|server| server.wanted.idle)
     }
 
+    /// A run is cancelled: the server that it uses goes with it, since it may hang, and the next job would get it.
+    pub(super) fn drop_used(&mut self) {
+        self.server.take_if(|server| server.in_use);
+    }
+
     /// Ends the server; ready when it is gone.
     pub(super) fn stop_server(&mut self) -> Option<impl Future<Output = ()> + Send + 'static + use<R>> {
         Some(self.server.take()?.stop())

@@ -139,6 +139,7 @@ impl<R: Runtime> Runs<R> {
         let state = self.active.get_mut(&run)?;
         self.runner.cancel(run);
         state.cancelled = true;
+        self.carrier.drop_used();
         if state.computes {
             return None;
         }
