@@ -56,6 +56,10 @@ impl<E: Engine> Engine for Paced<E> {
         self.engine.services()
     }
 
+    fn loads_model(&self, claim: &Claim) -> bool {
+        self.engine.loads_model(claim)
+    }
+
     fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
         log::debug!("the {} engine begins the job {}", self.name(), claim.job_id);
         let recipe = self.engine.recipe(claim);

@@ -23,7 +23,8 @@ fn place(on: &'static str, script: &str) -> Place {
     fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
     let config = "engine = \"command\"\nvram_threshold_gb = 64\n[[commands]]\nkind = \"llm\"\nmodels = [\"echo\"]\n\
-                  program = \"echo\"\nargs = [\"fine\"]\nwants_memory = true\n";
+                  program = \"echo\"\nargs = [\"fine\"]\nwants_memory = true\n\
+                  [[commands]]\nkind = \"llm\"\nmodels = [\"light\"]\nprogram = \"echo\"\nargs = [\"fine\"]\n";
     fs::write(place.path("config.toml"), config).unwrap();
     place
 }
@@ -60,8 +61,11 @@ fn a_job_is_accepted_when_its_memory_is_free(on: &'static str) {
     });
     let waiting = http::request(studio.address(), "GET", &format!("/api/v1/jobs/{refused}"), &[], b"").json();
     assert_eq!(waiting["state"], "queued", "{waiting}");
-    // A smaller one is taken meanwhile.
+    // A smaller one is taken meanwhile, and one of a program that wants no such memory.
     delivered(2.0);
+    let light = json!({ "model": "light", "vramGbEstimate": 18.0,
+        "task": { "kind": "llm", "messages": [{ "role": "user", "content": "x" }] } });
+    result(&studio, &queue(&studio, &light));
     says("24564, 24000\n24564, 24000\n");
     until("the memory is free again", || worker_of(&studio)["capabilities"]["vramThresholdGb"] == 64.0);
     result(&studio, &refused);

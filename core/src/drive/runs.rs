@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::BTreeMap,
+    future::ready,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -222,6 +223,10 @@ impl<R: Runtime> Runs<R> {
     /// Measures the memory that a job could have, for which a server with another model makes room; and whether the
     /// job's model is loaded already.
     pub(super) fn measure(&mut self, claim: &Claim) -> BoxFuture<'static, (Memory, bool)> {
+        if !self.engine().loads_model(claim) {
+            // There is nothing to make room for.
+            return ready((Memory::default(), false)).boxed();
+        }
         let resident = self.carrier.has_loaded(claim);
         let room = if resident { None } else { self.stop_idler() };
         let machine = self.carrier.runtime().machine();

@@ -36,6 +36,12 @@ pub trait Engine: Send + Sync + 'static {
     fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
         None
     }
+
+    /// Whether this job loads a model into this machine's memory. Asked for those of engines that may
+    /// ([`Settings::measured_engines`](crate::worker::Settings::measured_engines)) only.
+    fn loads_model(&self, _claim: &Claim) -> bool {
+        true
+    }
 }
 
 impl<E: Engine + ?Sized> Engine for Arc<E> {
@@ -53,6 +59,10 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
 
     fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
         (**self).survey()
+    }
+
+    fn loads_model(&self, claim: &Claim) -> bool {
+        (**self).loads_model(claim)
     }
 }
 

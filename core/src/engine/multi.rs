@@ -26,6 +26,12 @@ impl Multi {
         Self { engines }
     }
 
+    /// The first that serves a job.
+    fn engine_for(&self, claim: &Claim) -> Option<&Arc<dyn Engine>> {
+        let (kind, engine) = (claim.task.kind(), claim.engine());
+        self.engines.iter().find(|member| serves(&member.services(), kind, &claim.model, engine))
+    }
+
     /// The same engines, of which each serves what `survey` found under its name. Engines of one name are told apart by
     /// nothing: the first of them gets it all.
     #[must_use]
@@ -51,15 +57,17 @@ impl Engine for Multi {
 
     fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
         let kind = claim.task.kind();
-        let engine =
-            self.engines.iter().find(|engine| serves(&engine.services(), kind, &claim.model, claim.engine()));
-        match engine {
+        match self.engine_for(claim) {
             Some(engine) => engine.recipe(claim),
             None => Box::new(Refusal::new(EngineError::permanent(format_args!(
                 "this worker cannot serve {kind} with the model {}",
                 super::server::presentable(&claim.model, &[])
             )))),
         }
+    }
+
+    fn loads_model(&self, claim: &Claim) -> bool {
+        self.engine_for(claim).is_some_and(|engine| engine.loads_model(claim))
     }
 
     fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {

@@ -36,4 +36,8 @@ impl Engine for Surveyed {
     fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
         self.engine.survey()
     }
+
+    fn loads_model(&self, claim: &Claim) -> bool {
+        self.engine.loads_model(claim)
+    }
 }

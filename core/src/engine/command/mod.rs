@@ -65,6 +65,14 @@ impl Command {
         Self { entries: entries.into_iter().map(Arc::new).collect(), inputs }
     }
 
+    /// The first that is for a job's kind and model.
+    fn entry_for(&self, claim: &Claim) -> Option<&Arc<Entry>> {
+        let kind = claim.task.kind();
+        self.entries
+            .iter()
+            .find(|entry| entry.config.kind == kind && entry.config.models.contains(&claim.model))
+    }
+
     fn services_of<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Vec<Service> {
         let service = |entry: &Arc<Entry>| Service {
             kind: entry.config.kind,
@@ -86,17 +94,17 @@ impl Engine for Command {
 
     fn recipe(&self, claim: &Arc<Claim>) -> Box<dyn Recipe> {
         let kind = claim.task.kind();
-        let entry = self
-            .entries
-            .iter()
-            .find(|entry| entry.config.kind == kind && entry.config.models.contains(&claim.model));
-        match entry {
+        match self.entry_for(claim) {
             Some(entry) => Box::new(job::Job::new(Arc::clone(entry), Arc::clone(claim), self.inputs)),
             None => Box::new(Refusal::new(EngineError::permanent(format_args!(
                 "the command engine cannot serve {kind} with the model {}",
                 presentable(&claim.model, &[])
             )))),
         }
+    }
+
+    fn loads_model(&self, claim: &Claim) -> bool {
+        self.entry_for(claim).is_some_and(|entry| entry.wants_memory())
     }
 
     fn survey(&self) -> Option<Box<dyn Recipe<Survey>>> {
