@@ -3,11 +3,15 @@
 //! surf's own clients have known vulnerabilities below them, and its redirects carry the bearer to any host.
 //! This one follows none, keeps no cookie, sends no `Expect: 100-continue`, and starts its thread at the first
 //! request: a session that waits for jobs has none of it.
+//!
+//! A proxy that the environment names is heeded, as curl does, except for what is on this machine: the proxy's loopback is
+//! another one, and what an engine's key opens is nobody else's business. A request whose addresses were checked names
+//! the proxy one of these (`CONNECT`), so that nothing is looked up there again.
 
 use std::{
     fmt::Display,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -64,7 +68,7 @@ impl Http {
             let mut outcome = Err(failure("the host has no address"));
             for address in admitted(&request.url, request.reach, &self.world).await? {
                 let mut pinned = small(request.clone(), &user_agent)?;
-                pinned.set_ext(Dialer::ip_socket(address));
+                pinned.set_ext(Pinned(address));
                 outcome = self.send(pinned, limit).await;
                 // A name may have an address that leads nowhere from here; what posts is not said twice.
                 if outcome.is_ok() || request.method == Method::Post {
@@ -124,7 +128,7 @@ impl Http {
         let mut outcome = Err(failure("the host has no address"));
         for address in admitted(&request.url, request.reach, &self.world).await? {
             let mut pinned = asked()?;
-            pinned.set_ext(Dialer::ip_socket(address));
+            pinned.set_ext(Pinned(address));
             outcome = fetched(pinned).await;
             if outcome.is_ok() {
                 break;
@@ -222,6 +226,23 @@ fn failure(why: impl Display) -> HttpFailure {
     HttpFailure(why.to_string())
 }
 
+/// The only address that a request may be connected to.
+#[derive(Debug, Clone, Copy)]
+struct Pinned(SocketAddr);
+
+/// Whether a request stays on this machine.
+fn is_own(url: &Url, pinned: Option<Pinned>) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = match pinned {
+        Some(Pinned(address)) => Some(address.ip()),
+        None => host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok(),
+    };
+    let name = host.trim_end_matches('.');
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || address.is_some_and(|address| Reach::Loopback.admits(address) || address.is_unspecified())
+}
+
 /// surf's view of isahc. The client is made when it is first needed.
 #[derive(Debug)]
 struct Isahc {
@@ -257,7 +278,8 @@ impl Isahc {
 #[async_trait]
 impl HttpClient for Isahc {
     async fn send(&self, mut request: Request) -> Result<Response, Error> {
-        let dialer = request.ext().get::<Dialer>().cloned();
+        let pinned = request.ext().get::<Pinned>().copied();
+        let is_own = is_own(request.url(), pinned);
         let body = request.take_body();
         let body = match body.len() {
             // Of a POST it is said that it has none, or servers ask for a length.
@@ -273,8 +295,11 @@ impl HttpClient for Isahc {
                 builder = builder.header(name.as_str(), value.as_str());
             }
         }
-        if let Some(dialer) = dialer {
-            builder = builder.dial(dialer);
+        if let Some(Pinned(address)) = pinned {
+            builder = builder.dial(Dialer::ip_socket(address));
+        }
+        if is_own {
+            builder = builder.proxy(None);
         }
         let request = builder.body(body).map_err(|error| made_up(&error))?;
         let (head, body) =
@@ -294,4 +319,58 @@ impl HttpClient for Isahc {
 /// An error of the transport. surf's errors always have a status; this one is nobody's word, and never read.
 fn made_up(error: &(dyn std::error::Error + 'static)) -> Error {
     Error::from_str(StatusCode::InternalServerError, with_causes(error))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that can't start has failed")]
+
+    use std::{
+        io::{BufRead as _, BufReader},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    /// A proxy is told the address that was checked, and looks nothing up.
+    #[test]
+    fn a_proxy_is_told_an_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy: http::Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let heard = thread::spawn(move || {
+            let mut line = String::new();
+            BufReader::new(listener.accept().unwrap().0).read_line(&mut line).unwrap();
+            line
+        });
+        let client = isahc::HttpClient::builder().proxy(proxy).build().unwrap();
+        let isahc = Isahc { tls: Tls::default(), world: World::new(), client: client.into() };
+        let mut pinned = Request::new(Verb::Get, "http://name.test/");
+        pinned.ext_mut().insert(Pinned(([8, 8, 8, 8], 9).into()));
+        assert!(async_std::task::block_on(isahc.send(pinned)).is_err());
+        assert_eq!(heard.join().unwrap().trim_end(), "CONNECT 8.8.8.8:9 HTTP/1.1");
+    }
+
+    #[test]
+    fn what_is_on_this_machine_is_known() {
+        let is_own = |url: &str| is_own(&Url::parse(url).unwrap(), None);
+        for url in [
+            "http://127.0.0.1/",
+            "http://127.9.9.9:1/",
+            "http://[::1]:8/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://0.0.0.0/",
+            "http://LocalHost.:80/",
+            "http://a.localhost/",
+        ] {
+            assert!(is_own(url), "{url}");
+        }
+        for url in ["http://8.8.8.8/", "http://10.0.0.1/", "https://a.test/127.0.0.1", "http://notlocalhost/"]
+        {
+            assert!(!is_own(url), "{url}");
+        }
+        let pinned = |address: [u8; 4]| Some(Pinned((address, 80).into()));
+        let url = Url::parse("http://a.test/").unwrap();
+        assert!(super::is_own(&url, pinned([127, 0, 0, 1])) && !super::is_own(&url, pinned([8, 8, 8, 8])));
+    }
 }

@@ -5,11 +5,18 @@ use studio_worker_async_std::{AsyncStd, Runtime as _, block_on};
 use studio_worker_core::conformance::exchanges;
 
 fn main() {
-    let trials = exchanges::ALL.iter().map(|(name, test)| {
-        Trial::test(*name, move || {
-            test(&|request| block_on(AsyncStd::new().exchange(request, "studio-worker/1".into())));
-            Ok(())
+    let mut trials: Vec<_> = exchanges::ALL
+        .iter()
+        .map(|(name, test)| {
+            Trial::test(*name, move || {
+                test(&|request| block_on(AsyncStd::new().exchange(request, "studio-worker/1".into())));
+                Ok(())
+            })
         })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+        .collect();
+    trials.push(Trial::test("what_is_on_this_machine_is_asked_without_a_proxy", || {
+        exchanges::without_a_proxy();
+        Ok(())
+    }));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -6,11 +6,18 @@ use studio_worker_core::conformance::exchanges;
 use studio_worker_tokio::{Runtime as _, Tokio, block_on};
 
 fn main() {
-    let trials = exchanges::ALL.iter().map(|(name, test)| {
-        Trial::test(*name, move || {
-            test(&|request| block_on(Tokio::new().exchange(request, "studio-worker/1".into())).unwrap());
-            Ok(())
+    let mut trials: Vec<_> = exchanges::ALL
+        .iter()
+        .map(|(name, test)| {
+            Trial::test(*name, move || {
+                test(&|request| block_on(Tokio::new().exchange(request, "studio-worker/1".into())).unwrap());
+                Ok(())
+            })
         })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+        .collect();
+    trials.push(Trial::test("what_is_on_this_machine_is_asked_without_a_proxy", || {
+        exchanges::without_a_proxy();
+        Ok(())
+    }));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

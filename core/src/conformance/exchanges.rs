@@ -24,6 +24,22 @@ pub const ALL: &[(&str, ExchangeTest)] = &[
     ("only_addresses_within_reach_are_connected_to", only_addresses_within_reach_are_connected_to),
 ];
 
+/// Runs these tests again, in a program like this one whose environment names a proxy that nobody answers at: what is on
+/// this machine is not asked for there. Nothing happens where it is this second program.
+pub fn without_a_proxy() {
+    const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"];
+    if std::env::var_os(PROXIES[0]).is_some_and(|proxy| proxy == NOWHERE) {
+        return;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.envs(PROXIES.map(|name| (name, NOWHERE))).env_remove("no_proxy").env_remove("NO_PROXY");
+    let ran = again.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+}
+
+/// A proxy: nobody listens there.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
 /// Answers one request with `answer`, and returns the request; nothing when nobody comes.
 fn serve(answer: String) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
