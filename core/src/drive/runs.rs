@@ -223,7 +223,7 @@ impl<R: Runtime> Runs<R> {
     /// Measures the memory that a job could have, for which a server with another model makes room; and whether the
     /// job's model is loaded already.
     pub(super) fn measure(&mut self, claim: &Claim) -> BoxFuture<'static, (Memory, bool)> {
-        if !self.engine().loads_model(claim) {
+        if !guarded(|| self.engine().loads_model(claim)).unwrap_or(true) {
             // There is nothing to make room for.
             return ready((Memory::default(), false)).boxed();
         }

@@ -132,7 +132,8 @@ impl Worker {
 
     /// A job that is offered again as another one takes the place of the one that waits.
     pub(super) fn replace_pending(&mut self, offer: &Offer) {
-        let Some(pending) = self.admission.pending.as_ref().filter(|job| job.job_id == *offer.job_id()) else {
+        let Some(pending) = self.admission.pending.as_ref().filter(|job| job.job_id == *offer.job_id())
+        else {
             return;
         };
         if !matches!(offer, Offer::Readable(claim) if pending.same_job(claim)) {

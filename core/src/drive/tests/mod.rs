@@ -1,6 +1,8 @@
 //! The loop's own promises, in virtual time. What the worker decides is tested beside the worker.
 
+mod carrier;
 mod ends;
+mod machine;
 mod runs;
 mod world;
 
@@ -76,8 +78,15 @@ fn serving_with(
     world: &World,
     engine: Arc<dyn Engine>,
 ) -> (WorkerHandle, Driven<impl Future<Output = Exit> + use<>>) {
-    let (handle, driving) =
-        start(world.clone(), options(registered()), engine, Arc::new(MemoryStore::new()), [7; 32]);
+    serving_as(world, options(registered()), engine)
+}
+
+fn serving_as(
+    world: &World,
+    options: Options,
+    engine: Arc<dyn Engine>,
+) -> (WorkerHandle, Driven<impl Future<Output = Exit> + use<>>) {
+    let (handle, driving) = start(world.clone(), options, engine, Arc::new(MemoryStore::new()), [7; 32]);
     let mut driven = Driven::new(world, driving);
     assert!(driven.pass(secs(1)).is_pending());
     world.says(text(&json!({ "type": "welcome", "workerId": "w-1", "serverTime": "" })));

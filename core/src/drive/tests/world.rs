@@ -2,11 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
+    future::{Future, poll_fn, ready},
     io,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -15,9 +15,11 @@ use std::{
 
 use futures::{Sink, Stream};
 
+use super::machine::{self, FakeBody, Room};
 use crate::{
-    drive::{Connect, Outgoing, Progress, Received, Runtime, SocketError},
+    drive::{Connect, Fetched, Machine, Outgoing, Progress, Received, Runtime, SocketError},
     engine::SpilledFile,
+    http::{FileHead, FileRequest},
     time::{Mono, Now, Wall},
     worker::{ConnectFailure, HttpAnswer, HttpFailure, HttpRequest, Upload},
 };
@@ -55,6 +57,10 @@ pub(super) struct State {
     pub(super) disk_full: bool,
     pub(super) files: Vec<Arc<str>>,
     pub(super) uploads: Vec<Progress>,
+    /// A file that is fetched: how long it is, and what has come of it. An empty piece is its end.
+    pub(super) file_length: u64,
+    pub(super) pieces: VecDeque<Vec<u8>>,
+    pub(super) machine: Room,
     wakers: Vec<Waker>,
 }
 
@@ -69,7 +75,7 @@ impl World {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the world and wakes whoever waits for something in it.
@@ -97,7 +103,7 @@ impl World {
     }
 
     /// Waits until `ready` gives something.
-    fn until<T>(
+    pub(super) fn until<T>(
         &self,
         mut ready: impl FnMut(&mut State) -> Option<T> + Send + 'static,
     ) -> impl Future<Output = T> + Send + 'static
@@ -227,6 +233,20 @@ impl Runtime for World {
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
         self.state().uploads.push(progress);
         std::future::pending()
+    }
+
+    fn fetch(
+        &self,
+        _: FileRequest,
+        _: Arc<str>,
+    ) -> impl Future<Output = Result<Fetched, HttpFailure>> + Send + 'static {
+        let content_length = Some(self.state().file_length.to_string());
+        let head = FileHead { status: 200, content_length, ..FileHead::default() };
+        ready(Ok(Fetched { head, body: Box::pin(FakeBody(self.clone())) }))
+    }
+
+    fn machine(&self) -> Arc<dyn Machine> {
+        machine::of(self)
     }
 
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
