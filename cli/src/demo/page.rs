@@ -3,7 +3,7 @@
 use std::{fmt::Write, fs, io, path::Path};
 
 use serde_json::Value;
-use studio_worker_core::wire::media;
+use studio_worker_core::{wire::media, worker::truncate_prompt};
 
 use super::{Delivered, grouped};
 use crate::studio::VIEWER;
@@ -71,7 +71,12 @@ pub(super) fn write(folder: &Path, delivered: &[Delivered], made_up: bool) -> io
             _ if ext == "json" => format!("<blockquote>{}</blockquote>", escape(&said(&fs::read(&it.file)?))),
             _ => escape(&ext),
         };
-        let prompt = if it.prompt.is_empty() { "from a picture" } else { &it.prompt };
+        let prompt = match it.prompt.as_str() {
+            "" => "from a picture".to_owned(),
+            // The input itself, which nobody reads.
+            data if data.starts_with("data:") => "from a file".to_owned(),
+            prompt => truncate_prompt(prompt),
+        };
         // Writing to a text can't fail.
         let _ = writeln!(
             page,
@@ -80,7 +85,7 @@ pub(super) fn write(folder: &Path, delivered: &[Delivered], made_up: bool) -> io
              <p class=\"soft\">{model}, {seconds:.2} s, <a href=\"{name}\" download>{name}</a>, {bytes} bytes</p>\
              </div></article>",
             kind = title(it.kind),
-            prompt = escape(prompt),
+            prompt = escape(&prompt),
             model = escape(&it.model),
             seconds = it.took.as_secs_f64(),
             name = escape(&name),

@@ -117,6 +117,10 @@ fn the_demo_plays_with_a_real_engine(on: &'static str) {
     assert_eq!(said.lines().filter(|line| line.contains("played/")).count(), 3);
     let page = fs::read_to_string(place.path("played/index.html")).unwrap();
     assert!(page.contains("recorder") && !page.contains("made up"), "{page}");
+    assert!(
+        page.contains("from a file") && !page.contains("base64"),
+        "an input is not shown as it is: {page}"
+    );
     let error = place.fails(&["demo", "--engine", "sd-cpp", "--out", "nothing"]);
     assert!(error.contains("serves nothing by itself here"), "{error}");
     assert!(!place.path("nothing").exists());
