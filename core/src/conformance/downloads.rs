@@ -122,7 +122,8 @@ fn a_file_is_downloaded_once(have: &Have) {
         let tell = Arc::clone(&told);
         let tell = move |transfer| tell.lock().unwrap().push(transfer);
         let here = have(wanted.clone(), ROOM, Box::new(tell)).unwrap();
-        assert_eq!(here, FileHad { path: wanted.path.clone(), bytes: large().len() as u64 });
+        let content = hash_of(large()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        assert_eq!(here, FileHad { path: wanted.path.clone(), bytes: large().len() as u64, content });
         models.has(large());
         let told = told.lock().unwrap();
         let total = large().len() as u64;
@@ -365,9 +366,9 @@ fn what_lies_there_is_used(have: &Have) {
         approx_bytes: Some(6),
         ..models.wanted(server.url("/"))
     };
-    let here = |path: &Path| FileHad { path: path.to_str().unwrap().into(), bytes: 6 };
     for hash in [None, Some(hash_of(b"a copy")), Some(hash_of(b"a copy"))] {
-        assert_eq!(had(have, FileWanted { sha256: hash, ..with_copy.clone() }).unwrap(), here(&copy));
+        let here = had(have, FileWanted { sha256: hash, ..with_copy.clone() }).unwrap();
+        assert_eq!((here.path.as_str(), here.bytes), (copy.to_str().unwrap(), 6));
     }
     // No copy of it: it has another size, or another hash.
     for other in [
@@ -390,10 +391,17 @@ fn what_lies_there_is_used(have: &Have) {
 
     let nowhere = FileWanted { origin: None, ..wanted };
     assert_eq!(had(have, nowhere.clone()).unwrap().bytes, 9);
+    let unhashed = FileWanted { sha256: None, ..nowhere.clone() };
+    put(&models.path(), b"unhashed!");
+    let contents = [(); 2].map(|()| had(have, unhashed.clone()).unwrap().content);
+    assert_eq!(contents[0], contents[1]);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    fs::File::options().write(true).open(models.path()).unwrap().set_modified(later).unwrap();
+    assert_ne!(had(have, unhashed.clone()).unwrap().content, contents[0]);
     put(&models.path(), b"changed by somebody");
     let error = had(have, nowhere.clone()).unwrap_err();
     assert!(error.message.contains("is another file than the one wanted"), "{error}");
-    assert_eq!(had(have, FileWanted { sha256: None, ..nowhere.clone() }).unwrap().bytes, 19);
+    assert_eq!(had(have, unhashed).unwrap().bytes, 19);
     fs::remove_file(models.path()).unwrap();
     let error = had(have, nowhere).unwrap_err();
     assert!(error.message.ends_with("model.gguf is not there, and nothing says where to get it"), "{error}");

@@ -114,7 +114,11 @@ fn leaving(text: &str, keep: Keep) -> Process {
 
 fn server(script: &str) -> ServerWanted {
     let environment = vec![("PORT".into(), Part::Port.into()), ("KEY".into(), Part::Key.into())];
-    ServerWanted { program: Program { environment, ..shell(script) }, idle: Duration::from_secs(60) }
+    ServerWanted {
+        program: Program { environment, ..shell(script) },
+        loads: Vec::new(),
+        idle: Duration::from_secs(60),
+    }
 }
 
 fn memory(ran: Ran) -> Vec<u8> {

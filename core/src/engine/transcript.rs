@@ -43,6 +43,8 @@ pub(super) enum Step {
     Exchange(String, Answer),
     /// A file, by where it is to be.
     Have(&'static str, Result<(), EngineError>),
+    /// The same with what is in it.
+    HaveThis(&'static str, &'static str),
     /// A program, by how it is called.
     Run(&'static str, Result<Ran, ProgramFailure>),
     /// A server.
@@ -137,7 +139,12 @@ pub(super) fn play_steps<T: core::fmt::Debug>(mut recipe: Box<dyn Recipe<T>>, st
             (Effect::Have(file), Step::Have(path, had)) => {
                 assert_eq!(file.path, path);
                 played.had.push(file.clone());
-                Happened::Had(had.map(|()| FileHad { path: file.path, bytes: 1 }))
+                Happened::Had(had.map(|()| FileHad { path: file.path, bytes: 1, content: String::new() }))
+            }
+            (Effect::Have(file), Step::HaveThis(path, content)) => {
+                assert_eq!(file.path, path);
+                played.had.push(file.clone());
+                Happened::Had(Ok(FileHad { path: file.path, bytes: 1, content: content.into() }))
             }
             (Effect::Run(process), Step::Run(called, ran)) => {
                 assert_eq!(shown(&process.program), called);

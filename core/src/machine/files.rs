@@ -44,6 +44,9 @@ pub struct FileHad {
     pub path: String,
     /// Its size in bytes.
     pub bytes: u64,
+    /// What is in it: its hash where that is known, else its size and when it was changed last. Another text means that
+    /// it may be another file.
+    pub content: String,
 }
 
 /// How far bytes have moved.

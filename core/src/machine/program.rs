@@ -165,6 +165,9 @@ impl fmt::Debug for Made {
 pub struct ServerWanted {
     /// What is called.
     pub program: Program,
+    /// What it loads, where the arguments don't tell: the [content](super::FileHad::content) of each of its files, which
+    /// may have been replaced under the same name.
+    pub loads: Vec<String>,
     /// How long it is kept without a job.
     pub idle: Duration,
 }

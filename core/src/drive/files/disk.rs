@@ -92,9 +92,10 @@ impl Place {
         let memory = self.memory();
         let found = |path: &String| {
             let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
-            let remembered = memory.hashed.get(path);
-            let sha256 = remembered.filter(|hashed| **hashed == Hashed::of(&metadata, hashed.sha256));
-            Some(Found { bytes: metadata.len(), sha256: sha256.map(|hashed| hashed.sha256) })
+            let seen = |sha256| Hashed::of(&metadata, sha256);
+            let remembered = memory.hashed.get(path).filter(|hashed| **hashed == seen(hashed.sha256));
+            let Hashed { bytes, modified_ns, .. } = seen([0; 32]);
+            Some(Found { bytes, modified_ns, sha256: remembered.map(|hashed| hashed.sha256) })
         };
         paths.iter().map(found).collect()
     }

@@ -15,7 +15,7 @@ use crate::{
         server::{Answered, Call, Dialogue, MAX_JSON, Server},
     },
     http::{HttpAnswer, HttpBody, HttpRequest, Reach},
-    machine::{Argument, Part, Program, ProgramFailure, ServerWanted, Serving},
+    machine::{Argument, FileHad, Part, Program, ProgramFailure, ServerWanted, Serving},
     wire::{Claim, CliDefaults, Secret, task::LlmTask},
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Job {
     secrets: Vec<Secret>,
     pictures: Vec<String>,
     files: Files,
-    had: Vec<String>,
+    had: Vec<FileHad>,
     stage: Stage,
 }
 
@@ -114,7 +114,8 @@ impl Job {
     }
 
     fn wanted(&self) -> ServerWanted {
-        let path = |at: usize| Argument::from(self.had.get(at).cloned().unwrap_or_default());
+        let path =
+            |at: usize| Argument::from(self.had.get(at).map(|had| had.path.clone()).unwrap_or_default());
         let defaults = self.claim.model_source.as_ref().map(|source| &source.cli_defaults);
         let context = defaults.and_then(|defaults| defaults.context_size).filter(|context| *context > 0);
         // The server takes an `int`, and no more than the model was trained with.
@@ -146,6 +147,7 @@ impl Job {
                 environment: Vec::from([("LLAMA_API_KEY".to_owned(), Part::Key.into())]),
                 inherits: Vec::new(),
             },
+            loads: self.had.iter().map(|had| had.content.clone()).collect(),
             idle: self.engine.idle,
         }
     }
@@ -254,7 +256,7 @@ impl Recipe for Job {
                 })
             }
             (Stage::Having, Happened::Had(Ok(file))) => {
-                self.had.push(file.path);
+                self.had.push(file);
                 self.have_next()
             }
             (Stage::Having, Happened::Had(Err(error))) => fail(error),

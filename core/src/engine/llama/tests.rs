@@ -163,7 +163,11 @@ fn the_weights_are_the_file_of_that_role_else_the_first_that_reads_no_pictures()
             happened = match recipe.next(happened) {
                 crate::engine::Effect::Have(file) => {
                     had.push(file.path.strip_prefix("/models/llm/").unwrap().into());
-                    crate::engine::Happened::Had(Ok(crate::machine::FileHad { path: file.path, bytes: 1 }))
+                    crate::engine::Happened::Had(Ok(crate::machine::FileHad {
+                        path: file.path,
+                        bytes: 1,
+                        content: String::new(),
+                    }))
                 }
                 crate::engine::Effect::Serve(wanted) => break shown(&wanted.program),
                 other => panic!("{other:?}"),
@@ -234,6 +238,22 @@ fn pictures_are_fetched_before_anything_else_and_come_before_the_text() {
 }
 
 #[test]
+fn a_file_that_was_replaced_under_its_name_wants_another_server() {
+    let wanted = |content| {
+        let steps = vec![
+            Step::HaveThis("/models/llm/g.gguf", content),
+            serving(),
+            healthy(),
+            exchange(CHAT, ok(ANSWER)),
+        ];
+        play(plain(), steps).served.remove(0)
+    };
+    assert_eq!(wanted("old"), wanted("old"));
+    assert_ne!(wanted("old"), wanted("new"));
+    assert_eq!(wanted("old").program, wanted("new").program);
+}
+
+#[test]
 fn a_server_that_ends_is_an_error_with_its_last_words() {
     // As it was seen when the file was no model.
     let no_model = "0.00.005.255 E llama_model_load: error loading model: llama_model_loader: failed to load model \
@@ -286,9 +306,11 @@ fn a_server_that_never_has_loaded_is_given_up() {
     let mut waited = Duration::ZERO;
     let error = loop {
         happened = match recipe.next(happened) {
-            crate::engine::Effect::Have(file) => {
-                crate::engine::Happened::Had(Ok(crate::machine::FileHad { path: file.path, bytes: 1 }))
-            }
+            crate::engine::Effect::Have(file) => crate::engine::Happened::Had(Ok(crate::machine::FileHad {
+                path: file.path,
+                bytes: 1,
+                content: String::new(),
+            })),
             crate::engine::Effect::Serve(_) => {
                 let serving = Serving { base: "http://127.0.0.1:18991".into(), key: KEY.into() };
                 crate::engine::Happened::Serving(Ok(serving))

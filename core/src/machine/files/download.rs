@@ -105,7 +105,7 @@ impl Download {
                 self.consider()
             }
             (State::Hashing(had), Seen::Hashed(sha256)) if self.wanted.sha256 == Some(sha256) => {
-                Step::Done(Ok(had))
+                Step::Done(Ok(FileHad { content: Hex(&sha256).to_string(), ..had }))
             }
             (State::Hashing(had), Seen::Hashed(sha256)) => {
                 if had.path == self.wanted.path {
@@ -146,7 +146,8 @@ impl Download {
                 }
             }
             (State::Finishing, Seen::Finished) => {
-                Step::Done(Ok(FileHad { path: self.wanted.path.clone(), bytes: self.part.bytes }))
+                let content = Hex(&self.part.sha256).to_string();
+                Step::Done(Ok(FileHad { path: self.wanted.path.clone(), bytes: self.part.bytes, content }))
             }
             (State::Pausing, Seen::Paused) => self.ask(),
             (_, Seen::Trouble(why)) => self.over(self.transient(&why)),
@@ -181,7 +182,11 @@ impl Download {
     fn consider(&mut self) -> Step {
         for (path, found) in self.places.by_ref() {
             let Some(found) = found else { continue };
-            let had = FileHad { path, bytes: found.bytes };
+            let content = match &found.sha256 {
+                Some(sha256) => Hex(sha256).to_string(),
+                None => format!("{} bytes of {} ns", found.bytes, found.modified_ns),
+            };
+            let had = FileHad { path, bytes: found.bytes, content };
             let is_copy = had.path != self.wanted.path;
             let fits = self.wanted.approx_bytes.is_none_or(|approx| approx == found.bytes);
             match (self.wanted.sha256, found.sha256) {

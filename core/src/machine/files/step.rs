@@ -83,6 +83,8 @@ pub enum Seen {
 pub struct Found {
     /// Its size in bytes.
     pub bytes: u64,
+    /// When it was changed last, in nanoseconds of any clock.
+    pub modified_ns: u64,
     /// Its hash, where that is remembered and the file has not changed since.
     pub sha256: Option<[u8; 32]>,
 }

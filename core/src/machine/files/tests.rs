@@ -85,7 +85,8 @@ impl World {
         for _ in 0..1_000 {
             seen = match download.next(seen) {
                 Step::Look(paths) => {
-                    let found = |bytes: &Vec<u8>| Found { bytes: bytes.len() as u64, sha256: None };
+                    let found =
+                        |bytes: &Vec<u8>| Found { bytes: bytes.len() as u64, modified_ns: 1, sha256: None };
                     let at = |path: &String| if path == PATH { self.place.as_ref().map(found) } else { None };
                     Seen::Looked(paths.iter().map(at).collect())
                 }

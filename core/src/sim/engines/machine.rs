@@ -98,8 +98,10 @@ impl Seen {
         }
         match hostile.byte() % 8 {
             7 => Err(EngineError::transient("the file can't be had")),
-            6 if !wanted.copies.is_empty() => Ok(FileHad { path: wanted.copies[0].clone(), bytes: 7 }),
-            _ => Ok(FileHad { path: wanted.path.clone(), bytes: u64::MAX }),
+            6 if !wanted.copies.is_empty() => {
+                Ok(FileHad { path: wanted.copies[0].clone(), bytes: 7, content: lossy(&hostile.text()) })
+            }
+            _ => Ok(FileHad { path: wanted.path.clone(), bytes: u64::MAX, content: String::new() }),
         }
     }
 
@@ -135,6 +137,7 @@ impl Seen {
                 flag => panic!("{flag} is no flag of ours"),
             }
         }
+        assert!(!wanted.loads.is_empty(), "files of the same name are not the same");
         let before = self.server.get_or_insert_with(|| wanted.clone());
         assert_eq!(before, wanted, "one run wants one server");
         let program = program.program.clone();
