@@ -109,18 +109,8 @@ pub fn example(kind: TaskKind) -> Value {
 }
 
 /// Parameters whose values are texts, whatever they look like.
-const TEXTS: [&str; 10] = [
-    "prompt",
-    "negative_prompt",
-    "text",
-    "voice",
-    "language",
-    "ext",
-    "system",
-    "sampling_method",
-    "model",
-    "format",
-];
+const TEXTS: [&str; 8] =
+    ["prompt", "negative_prompt", "text", "voice", "language", "ext", "system", "sampling_method"];
 /// Parameters that name an input: an address, or a file on this machine.
 const INPUTS: [&str; 5] = ["input_url", "init_image_url", "mask_url", "ref_image_url", "image_url"];
 
