@@ -27,7 +27,7 @@ mod unix {
     use studio_worker_core::{
         conformance::{PATIENCE, programs},
         drive::Machine,
-        machine::{Keep, Made, Memory, Process, Program, Ran, Source},
+        machine::{Keep, Made, Memory, Process, Program, ProgramFailure, Ran, Source},
         transport::{Folder, LocalMachine},
     };
 
@@ -79,9 +79,10 @@ mod unix {
         let folder = env::args_os().nth(2).unwrap();
         let folder = Path::new(&folder);
         let pids = folder.join("pids");
-        // The program, one that it started, and its guard, which leads its group.
+        // The program, one that it started, which writes without end, and what leads their group.
         let runs = format!(
-            "trap '' TERM HUP; sleep 1000 & echo $$ $! $(ps -o pgid= -p $$) > '{0}.new'; mv '{0}.new' '{0}'; sleep 1000",
+            "trap '' TERM HUP; while :; do mkdir -p a; : > a/$((i += 1)); done & \
+             echo $$ $! $(ps -o pgid= -p $$) > '{0}.new'; mv '{0}.new' '{0}'; sleep 1000",
             pids.display()
         );
         let run = machine(folder).run(script(&runs));
@@ -91,7 +92,14 @@ mod unix {
         thread::sleep(PATIENCE);
     }
 
-    /// However a worker ends, what it ran ends with it.
+    /// Whether a process has this in its arguments.
+    fn has_in_its_arguments(text: &str) -> bool {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let mut arguments = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        arguments.any(|arguments| String::from_utf8_lossy(&arguments).contains(text))
+    }
+
+    /// However a worker ends, what it ran ends with it, and nothing of that is left.
     fn nothing_outlives_a_worker_that_is_killed() {
         for signal in ["KILL", "TERM"] {
             let folder = tempfile::tempdir().unwrap();
@@ -113,6 +121,27 @@ mod unix {
             for pid in pids {
                 eventually("a process lives on", || !is_running(pid));
             }
+            eventually("a guard lives on", || !has_in_its_arguments(folder.path().to_str().unwrap()));
+            let left: Vec<_> =
+                fs::read_dir(folder.path()).unwrap().flatten().map(|left| left.path()).collect();
+            assert_eq!(left, [folder.path().join("pids")]);
+        }
+    }
+
+    /// What left the group may hold its output open, and nobody knows whether all of it came.
+    #[cfg(target_os = "linux")]
+    fn what_may_not_be_whole_is_no_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        let escape = "setsid sh -c ': > out; sleep 4' & until [ -e out ]; do sleep 0.01; done";
+        for keep in [Keep::Memory, Keep::File] {
+            let escapes = Process { keep, ..script(&format!("echo a part; {escape}")) };
+            let failure = block_on(machine.run(escapes)).unwrap_err();
+            let ProgramFailure::Trouble { why, .. } = failure else { panic!("{failure:?}") };
+            assert_eq!(why, "it has ended, and something that it started still holds its output open");
+            // What is for people to read is taken as it is.
+            let talks = Process { keep, ..script(&format!("echo all; exec 1>&-; {escape}")) };
+            assert!(block_on(machine.run(talks)).unwrap().ended.is_success());
         }
     }
 
@@ -263,16 +292,18 @@ mod unix {
                 })
             })
             .collect();
-        let own: [(&str, fn()); 6] = [
+        let own: &[(&str, fn())] = &[
             ("nvidia_smi_is_asked", nvidia_smi_is_asked),
             ("what_hangs_is_not_asked_again", what_hangs_is_not_asked_again),
             ("what_the_system_shows_is_read", what_the_system_shows_is_read),
             ("nothing_outlives_a_worker_that_is_killed", nothing_outlives_a_worker_that_is_killed),
+            #[cfg(target_os = "linux")]
+            ("what_may_not_be_whole_is_no_result", what_may_not_be_whole_is_no_result),
             ("no_secret_is_handed_on", no_secret_is_handed_on),
             ("programs_are_found_on_the_path_alone", programs_are_found_on_the_path_alone),
         ];
-        trials.extend(own.map(|(name, test)| {
-            Trial::test(name, move || {
+        trials.extend(own.iter().map(|(name, test)| {
+            Trial::test(*name, move || {
                 test();
                 Ok(())
             })

@@ -1,11 +1,17 @@
 //! Programs that end with everything that they started.
 //!
-//! A program that was killed can't take its children with it, so each runs in a process group. Its leader is not the
-//! program, but a guard: a shell that waits for the end of a pipe whose other end only the worker has. That does two
-//! things. When the worker dies, however that happens, the pipe ends and the guard ends the group and deletes its scratch
-//! folder; likewise when nobody waits for the program any more, since the worker may be gone a moment later. And as long
-//! as the guard has not been waited for, the group's number is not given to anybody else, so that a signal to the group
-//! reaches nobody else.
+//! A program that was killed can't take its children with it, so each runs in a process group. Two shells see to that:
+//!
+//! - The *holder* leads the group. As long as it has not been waited for, the group's number is not given to anybody else,
+//!   so that a signal to the group reaches nobody else.
+//! - The *guard* is outside. It waits for the end of a pipe whose other end only the worker has, and then kills the group
+//!   and deletes its scratch folder, in this order: what still runs would write on. The pipe ends with the worker, however
+//!   that ends; and likewise when nobody waits for the program any more, since the worker may be gone a moment later.
+//!
+//! The holder waits for the end of a pipe that the guard has, so that the group does not outlive the guard either.
+//!
+//! Where there are no process groups, as on Windows, only the program itself is ended, by the worker: what it started goes
+//! on, and so does it when the worker is killed.
 //!
 //! (A program can leave its group on purpose, as daemons do. Then it is on its own: only a container or a control group
 //! could hold it, and the system gives a worker neither without privileges.)
@@ -174,8 +180,10 @@ mod unix {
 
     use super::Reins;
 
-    /// Signals that end a program gently are for the program. The last word kills the shell, too.
-    const SCRIPT: &str = "trap '' TERM INT HUP QUIT; read -r _; kill -TERM 0; rm -rf -- \"$1\"; kill -KILL 0";
+    /// Signals that end a program gently are for the program.
+    const HOLDER: &str = "trap '' TERM INT HUP QUIT; read -r _; kill -s KILL 0";
+    const GUARD: &str =
+        "trap '' TERM INT HUP QUIT; read -r _; kill -s KILL -- \"-$1\"; exec rm -rf -- \"$2\"";
 
     /// A group.
     pub(super) type Id = Pid;
@@ -184,28 +192,30 @@ mod unix {
     pub(super) type Leash = ChildStdin;
 
     pub(super) struct Guard {
-        shell: Child,
+        holder: Child,
         id: Pid,
+        guard: Child,
     }
 
     impl Guard {
         /// A new group, which `command` will start in.
         pub(super) fn new(command: &mut Command, scratch: &Path) -> io::Result<(Self, Option<Leash>)> {
-            let mut shell = Command::new("/bin/sh")
-                .args(["-c", SCRIPT, "studio-worker-guard"])
-                .arg(scratch)
-                .env_clear()
-                .current_dir("/")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .process_group(0)
-                .spawn()
-                .map_err(|error| io::Error::new(error.kind(), format!("/bin/sh watches over it: {error}")))?;
-            let id = Pid::from_child(&shell);
-            command.process_group(id.as_raw_nonzero().get());
-            let leash = shell.stdin.take();
-            Ok((Self { shell, id }, leash))
+            let mut holder = shell(HOLDER).stdout(Stdio::null()).spawn().map_err(unwatched)?;
+            let id = Pid::from_child(&holder);
+            let held = holder.stdin.take().map_or_else(Stdio::null, Stdio::from);
+            let group = id.as_raw_nonzero().get();
+            let guard = shell(GUARD).arg(group.to_string()).arg(scratch).stdout(held).spawn();
+            let mut guard = match guard {
+                Ok(guard) => guard,
+                Err(error) => {
+                    // Its pipe has ended, and so will it.
+                    let _ = holder.wait();
+                    return Err(unwatched(error));
+                }
+            };
+            command.process_group(group);
+            let leash = guard.stdin.take();
+            Ok((Self { holder, id, guard }, leash))
         }
 
         pub(super) fn id(&self) -> Id {
@@ -215,14 +225,30 @@ mod unix {
         /// The group was killed: waits for those that are this process's own. A worker that is the first process of a
         /// container is the parent of all that have lost theirs.
         pub(super) fn reap(&mut self) {
+            // First: it must not kill a group whose number is somebody else's by then.
+            kill(Pid::from_child(&self.guard));
+            let _ = self.guard.wait();
             while let Ok(Some(_)) | Err(Errno::INTR) = waitpgid(self.id, WaitOptions::empty()) {}
             // Has been waited for, which is fine.
-            let _ = self.shell.wait();
+            let _ = self.holder.wait();
         }
     }
 
+    /// A shell that leads a group of its own, and hears the end of a pipe.
+    fn shell(script: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, "studio-worker-guard"]).env_clear().current_dir("/");
+        shell.stdin(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        shell
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "maps an error")]
+    fn unwatched(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("/bin/sh watches over it: {error}"))
+    }
+
     pub(super) fn kill(group: Id) {
-        // It is there as long as its guard was not waited for, and all in it are this user's.
+        // It is there as long as its leader was not waited for, and all in it are this user's.
         let _ = kill_process_group(group, Signal::KILL);
     }
 

@@ -3,15 +3,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
-use super::{LocalMachine, pipes::lock};
+use super::{
+    LocalMachine,
+    made::{Product, Unkept},
+    pipes::lock,
+    run,
+};
 use crate::{
-    drive::Machine as _,
     machine::{
-        Ended, Keep, Made, Process, Program, Source,
+        Ended, Keep, Process, Program, Source,
         memory::{Gpu, Memory, NVIDIA_SMI, group_available, host_available, nvidia},
     },
     time::Mono,
@@ -28,8 +32,22 @@ const MOST_SAID: u64 = 64 * 1024;
 /// What is known of the tools.
 #[derive(Debug, Default)]
 pub(super) struct Tools {
-    /// Until when `nvidia-smi` is not asked.
-    silent_until: Mutex<Option<Mono>>,
+    /// `nvidia-smi` gave no answer.
+    silence: Mutex<Option<Silence>>,
+}
+
+/// A tool that gave no answer is not asked for a while.
+#[derive(Debug)]
+struct Silence {
+    until: Mono,
+    /// Held as long as it still runs: what is stuck in the system can't be killed, and the next one would be, too.
+    asked: Weak<()>,
+}
+
+impl Silence {
+    fn is_over(&self, now: Mono) -> bool {
+        now >= self.until && self.asked.strong_count() == 0
+    }
 }
 
 impl<P: Platform> LocalMachine<P> {
@@ -49,18 +67,19 @@ impl<P: Platform> LocalMachine<P> {
 
     async fn nvidia(&self) -> Vec<Gpu> {
         let now = self.platform.now().mono;
-        if lock(&self.tools.silent_until).is_some_and(|until| now < until) {
+        if lock(&self.tools.silence).as_ref().is_some_and(|silence| !silence.is_over(now)) {
             return Vec::new();
         }
         match self.ask("nvidia-smi", &NVIDIA_SMI).await {
             Answer::Said(ended, said) => nvidia(&ended, &said),
             Answer::Nothing => Vec::new(),
-            Answer::Silence => {
+            Answer::Silence(asked) => {
                 log::warn!(
                     "nvidia-smi gives no answer within {} s: the memory of the GPU is not known",
                     BOUND.as_secs()
                 );
-                *lock(&self.tools.silent_until) = Some(self.platform.now().mono + SILENCE);
+                let until = self.platform.now().mono + SILENCE;
+                *lock(&self.tools.silence) = Some(Silence { until, asked });
                 Vec::new()
             }
         }
@@ -93,13 +112,16 @@ impl<P: Platform> LocalMachine<P> {
             limit: MOST_SAID,
             wants_memory: false,
         };
-        match within(&self.platform, BOUND, self.run(process)).await {
-            Some(Ok(ran)) => match ran.made {
-                Some(Made::Memory(said)) => Answer::Said(ran.ended, said),
-                _ => Answer::Nothing,
-            },
-            Some(Err(_)) => Answer::Nothing,
-            None => Answer::Silence,
+        let running = Arc::new(());
+        let asked = Arc::downgrade(&running);
+        let run = self.ridden(move |surroundings, folder, reins| {
+            let _running = running;
+            run::to_end(process, surroundings, folder, reins)
+        });
+        match within(&self.platform, BOUND, run).await {
+            Some(Ok(Unkept { ended, made: Some(Product::Memory(said)) })) => Answer::Said(ended, said),
+            Some(_) => Answer::Nothing,
+            None => Answer::Silence(asked),
         }
     }
 }
@@ -109,8 +131,8 @@ enum Answer {
     Said(Ended, Vec<u8>),
     /// It is not there, or failed.
     Nothing,
-    /// It hangs.
-    Silence,
+    /// It hangs, as long as somebody holds this.
+    Silence(Weak<()>),
 }
 
 /// What drivers show of their GPUs.
@@ -152,4 +174,18 @@ fn host(root: &Path) -> Option<u64> {
     };
     let left = folder.ancestors().take_while(|group| group.starts_with(&groups)).filter_map(left).min();
     host.into_iter().chain(left).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_still_runs_is_not_asked_again() {
+        let running = Arc::new(());
+        let silence = Silence { until: Mono::ZERO + SILENCE, asked: Arc::downgrade(&running) };
+        assert!(!silence.is_over(Mono::ZERO + 2 * SILENCE));
+        drop(running);
+        assert!(!silence.is_over(Mono::ZERO) && silence.is_over(Mono::ZERO + SILENCE));
+    }
 }

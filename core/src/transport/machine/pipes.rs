@@ -8,7 +8,7 @@ use std::{
     process::ChildStdin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
     thread,
     time::Duration,
@@ -30,23 +30,34 @@ pub(super) struct Beside {
     trouble: Arc<Mutex<Option<Excess>>>,
     running: Sender<()>,
     all_ended: Receiver<()>,
+    /// The thread that takes the result holds its other end.
+    whole: Option<Receiver<()>>,
     /// Ends those that wait for time to pass.
     over: Vec<Sender<()>>,
 }
 
-/// Why a program was ended for what it made.
+/// Why what a program made is no result.
 #[derive(Debug)]
 pub(super) enum Excess {
     /// It is larger than it may be.
     TooLarge,
     /// It can't be kept.
     Unkept(io::Error),
+    /// More of it may come.
+    LeftOpen,
 }
 
 impl Beside {
     pub(super) fn new(reins: &Reins) -> Self {
         let (running, all_ended) = mpsc::channel();
-        Self { reins: reins.clone(), trouble: Arc::default(), running, all_ended, over: Vec::new() }
+        Self {
+            reins: reins.clone(),
+            trouble: Arc::default(),
+            running,
+            all_ended,
+            whole: None,
+            over: Vec::new(),
+        }
     }
 
     fn spawn(&self, work: impl FnOnce() -> Result<(), Excess> + Send + 'static) -> io::Result<()> {
@@ -83,11 +94,21 @@ impl Beside {
         Ok(words)
     }
 
+    /// What takes the result ends when it has all of it.
+    fn spawn_taking(&mut self, work: impl FnOnce() -> Result<(), Excess> + Send + 'static) -> io::Result<()> {
+        let (taking, whole) = mpsc::channel::<()>();
+        self.whole = Some(whole);
+        self.spawn(move || {
+            let _taking = taking;
+            work()
+        })
+    }
+
     /// Takes what it makes to memory.
-    pub(super) fn take(&self, mut pipe: PipeReader, limit: u64) -> io::Result<Arc<Mutex<Vec<u8>>>> {
+    pub(super) fn take(&mut self, mut pipe: PipeReader, limit: u64) -> io::Result<Arc<Mutex<Vec<u8>>>> {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&taken);
-        self.spawn(move || {
+        self.spawn_taking(move || {
             let mut piece = vec![0; PIECE];
             while let Some(length) = read(&mut pipe, &mut piece) {
                 let mut into = lock(&into);
@@ -102,8 +123,8 @@ impl Beside {
     }
 
     /// Takes what it makes to a file.
-    pub(super) fn pour(&self, pipe: PipeReader, mut into: File, limit: u64) -> io::Result<()> {
-        self.spawn(move || match io::copy(&mut pipe.take(limit.saturating_add(1)), &mut into) {
+    pub(super) fn pour(&mut self, pipe: PipeReader, mut into: File, limit: u64) -> io::Result<()> {
+        self.spawn_taking(move || match io::copy(&mut pipe.take(limit.saturating_add(1)), &mut into) {
             Ok(length) if length > limit => Err(Excess::TooLarge),
             Ok(_) => Ok(()),
             Err(error) => Err(Excess::Unkept(error)),
@@ -124,13 +145,15 @@ impl Beside {
         })
     }
 
-    /// The program has ended: waits until all that it wrote has been read, and says whether it was ended for that.
+    /// The program has ended: waits until all that it wrote has been read, and says why that is no result. What it said
+    /// to people is taken as it is.
     pub(super) fn end(self) -> Option<Excess> {
-        let Self { trouble, running, all_ended, over, .. } = self;
+        let Self { trouble, running, all_ended, whole, over, .. } = self;
         drop((running, over));
         // Nothing is ever sent: what counts is that nobody is left who could.
         let _ = all_ended.recv_timeout(LEFT_OPEN);
-        lock(&trouble).take()
+        let is_left_open = whole.is_some_and(|whole| whole.try_recv() == Err(TryRecvError::Empty));
+        lock(&trouble).take().or(is_left_open.then_some(Excess::LeftOpen))
     }
 }
 

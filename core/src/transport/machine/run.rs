@@ -95,13 +95,16 @@ pub(super) fn to_end(
     let status = group.ended();
     let excess = beside.end();
     let (code, signal) = how(status.map_err(|error| trouble(error.to_string()))?);
+    let ended = Ended { code, signal, stderr: words.last() };
     match excess {
         Some(Excess::TooLarge) => return Err(too_large()),
         Some(Excess::Unkept(error)) => return Err(trouble(format!("its result can't be kept: {error}"))),
-        None => {}
+        Some(Excess::LeftOpen) if ended.is_success() => {
+            let why = "it has ended, and something that it started still holds its output open";
+            return Err(trouble(why.into()));
+        }
+        Some(Excess::LeftOpen) | None => {}
     }
-
-    let ended = Ended { code, signal, stderr: words.last() };
     if !ended.is_success() {
         return Ok(Unkept { ended, made: None });
     }

@@ -74,12 +74,15 @@ pub(super) fn launch(
     let (over, is_over) = mpsc::channel::<()>();
     let stop = move || {
         reins.terminate();
+        let late = reins.clone();
         let kill = move || {
             let _ = is_over.recv_timeout(GRACE);
-            reins.kill();
+            late.kill();
         };
-        // Without a thread for that there is no grace.
-        let _ = thread::Builder::new().name(THREAD.into()).spawn(kill);
+        if thread::Builder::new().name(THREAD.into()).spawn(kill).is_err() {
+            // Without a thread for that there is no grace.
+            reins.kill();
+        }
     };
     let ended = async move {
         let (_rider, _over) = (rider, over);
