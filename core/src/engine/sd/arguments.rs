@@ -60,7 +60,7 @@ impl Drawing {
         take("text-encoder", "--llm");
         take("text-encoder-vision", "--llm_vision");
         let weight = defaults.lora_weight.unwrap_or(Finite::from(1));
-        let mut prompt = without_foreign_loras(&task.prompt);
+        let mut prompt = without_loras(&task.prompt);
         let mut lora_folder = None;
         for (file, wanted) in source.files.iter().zip(&wanted).filter(|(file, _)| file.role == "lora") {
             let _ = write!(prompt, " <lora:{}:{weight}>", lora_name(file)?);
@@ -79,7 +79,7 @@ impl Drawing {
             prompt: argument_text("prompt", prompt)?,
             negative_prompt: match &task.negative_prompt {
                 Some(prompt) if !prompt.is_empty() => {
-                    Some(argument_text("negative_prompt", without_foreign_loras(prompt))?)
+                    Some(argument_text("negative_prompt", without_loras(prompt))?)
                 }
                 _ => None,
             },
@@ -187,20 +187,22 @@ fn lora_name(file: &ModelFile) -> Result<&str, EngineError> {
     })
 }
 
-/// A prompt without the tags that name a LoRA by its path: a job has no say over which files are read.
-fn without_foreign_loras(prompt: &str) -> String {
+/// A prompt that names no LoRA: a job has no say over which files are read.
+///
+/// The program takes tags out one after the other, and looks again at what is left. So none is taken out here, not even
+/// a harmless one, around which another could close: a space in each makes it text.
+fn without_loras(prompt: &str) -> String {
     const TAG: &str = "<lora:";
     let mut kept = String::with_capacity(prompt.len());
     let mut rest = prompt;
-    while let Some(at) = rest.find(TAG) {
-        let (before, tag) = rest.split_at(at);
+    while let Some(at) = rest.find('<') {
+        let (before, from) = rest.split_at(at);
         kept.push_str(before);
-        let end = tag.find('>').map_or(tag.len(), |end| end + 1);
-        let (tag, after) = tag.split_at(end);
-        if !tag.contains(['/', '\\']) {
-            kept.push_str(tag);
+        kept.push('<');
+        if from.get(..TAG.len()).is_some_and(|start| start.eq_ignore_ascii_case(TAG)) {
+            kept.push(' ');
         }
-        rest = after;
+        rest = &from[1..];
     }
     kept.push_str(rest);
     kept
@@ -209,4 +211,60 @@ fn without_foreign_loras(prompt: &str) -> String {
 fn is_word(text: &str) -> bool {
     let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'-');
     (1..=40).contains(&text.len()) && text.bytes().all(is_of_word) && !text.starts_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the program does with a prompt: the names of its tags, in the order in which it finds them.
+    fn found(mut prompt: String) -> Vec<String> {
+        let mut names = Vec::new();
+        // As its expression has it: `<lora:([^:]+):([^>]+)>`.
+        let tag = |prompt: &str| {
+            prompt.match_indices("<lora:").find_map(|(at, tag)| {
+                let inner = at + tag.len();
+                let colon = inner + prompt[inner..].find(':').filter(|length| *length > 0)?;
+                let end = colon + 1 + prompt[colon + 1..].find('>').filter(|length| *length > 0)?;
+                Some((at, inner..colon, end + 1))
+            })
+        };
+        while let Some((at, name, end)) = tag(&prompt) {
+            names.push(prompt[name].to_owned());
+            prompt.replace_range(at..end, "");
+        }
+        names
+    }
+
+    proptest! {
+        #[test]
+        fn a_prompt_of_a_job_names_no_lora(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    proptest::sample::select(vec![
+                        "<lora:", "<LoRA:", "<lo", "ra:", "<l", "ora:", "<", "lora:", ":", ">", "a", "/etc/x", ":1>",
+                    ]).prop_map(ToOwned::to_owned),
+                    ".{0,3}",
+                ],
+                0..24,
+            ),
+        ) {
+            let prompt = parts.concat();
+            let kept = without_loras(&prompt);
+            prop_assert!(!kept.to_ascii_lowercase().contains("<lora:"));
+            prop_assert_eq!(kept.replace("< ", "<"), prompt.replace("< ", "<"));
+            // Ours comes last.
+            prop_assert_eq!(found(format!("{kept} <lora:own:1> <lora:other:0.5>")), ["own", "other"]);
+        }
+    }
+
+    #[test]
+    fn tags_in_tags_close_around_nothing() {
+        let nested = "<lo<lora:/a:1>ra:/etc/secret:1>";
+        assert_eq!(found(nested.into()), ["/a", "/etc/secret"], "the program would read both");
+        assert_eq!(without_loras(nested), "<lo< lora:/a:1>ra:/etc/secret:1>");
+        assert_eq!(without_loras("a < b, 1<2, <lora>, é<"), "a < b, 1<2, <lora>, é<");
+    }
 }

@@ -118,8 +118,8 @@ fn what_a_task_says_comes_before_what_the_model_wants() {
                        "negativePrompt": "dog <lora:/etc/x:1>", "prompt": "-a <lora:../x:1><lora:own:2> cat <lora:\\x" });
     let defaults = json!({ "cfgScale": 2, "steps": 8, "samplingMethod": "euler", "flowShift": 3, "zeroCondT": true,
                            "offloadToCpu": true, "mmap": true, "maxVramGib": 7.5 });
-    let called = "/usr/bin/sd-cli --model /models/org_m_1/m.safetensors -p '-a <lora:own:2> cat ' --negative-prompt 'dog ' \
-                  --cfg-scale 7.5 --steps 30 -W 512 -H 512 -o (output.jpg) --seed 9223372036854775807 --sampling-method \
+    let called = "/usr/bin/sd-cli --model /models/org_m_1/m.safetensors -p '-a < lora:../x:1>< lora:own:2> cat < lora:\\x' \
+                  --negative-prompt 'dog < lora:/etc/x:1>' --cfg-scale 7.5 --steps 30 -W 512 -H 512 -o (output.jpg) --seed 9223372036854775807 --sampling-method \
                   dpm++2m --flow-shift 3 --model-args qwen_image_zero_cond_t=true --offload-to-cpu --mmap --max-vram 7.5 \
                   --diffusion-fa";
     let jpeg = b"\xff\xd8\xff\xe0\0\x10JFIF";

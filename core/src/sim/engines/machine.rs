@@ -127,7 +127,7 @@ impl Seen {
         let mut rest = texts.iter();
         while let Some(flag) = rest.next() {
             match flag.as_str() {
-                "--jinja" => {}
+                "--jinja" | "--no-context-shift" => {}
                 "--model" | "--mmproj" => check_model(rest.next()),
                 "--host" => assert_eq!(rest.next().map(String::as_str), Some("127.0.0.1")),
                 "--port" | "--ctx-size" | "--n-gpu-layers" | "--parallel" => {
@@ -299,11 +299,12 @@ fn check_drawing(arguments: &[Argument]) {
             "--diffusion-model" | "--model" | "--vae" | "--llm" | "--llm_vision" => check_model(Some(&value)),
             "--lora-model-dir" => check_place(&value, 1),
             "-p" | "--negative-prompt" => {
-                let foreign = value
-                    .split("<lora:")
-                    .skip(1)
-                    .any(|tag| tag.split('>').next().is_some_and(|tag| tag.contains(['/', '\\'])));
-                assert!(!foreign, "{value} names a file anywhere");
+                // Ours come last, and each is whole.
+                let mut tags = value.split("<lora:").skip(1);
+                let is_ours = |tag: &str| {
+                    tag.trim_end().strip_suffix('>').is_some_and(|tag| !tag.contains(['/', '\\', '<', '>']))
+                };
+                assert!(tags.all(is_ours), "{value} names a file that the job chose");
             }
             _ => assert!(!value.starts_with('-') && !value.is_empty(), "{flag} {value}"),
         }
