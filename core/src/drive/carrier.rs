@@ -132,6 +132,16 @@ impl<R: Runtime> Carrier<R> {
                 .boxed()
             }
             Effect::Serve(wanted) => return Begun::Carry(self.serve(wanted)),
+            Effect::Dismiss => {
+                let stopped = self.stop_server();
+                async move {
+                    if let Some(stopped) = stopped {
+                        stopped.await;
+                    }
+                    Happened::Dismissed
+                }
+                .boxed()
+            }
             Effect::Find(programs) => {
                 async move { Happened::Found(runtime.machine().find(programs).await) }.boxed()
             }

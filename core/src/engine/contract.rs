@@ -166,6 +166,8 @@ pub enum Effect<T = Output> {
     /// Have a server run: the one that was asked for last, if it is the same and still runs. Ask again to find out
     /// whether it has ended meanwhile.
     Serve(ServerWanted),
+    /// End the server that runs, which may hang, and wait until it is gone: the next job is to get another one.
+    Dismiss,
     /// Find programs, by path or by a name in `PATH`.
     Find(Vec<String>),
     /// Wait.
@@ -184,6 +186,7 @@ impl<T> Effect<T> {
             Self::Have(file) => Effect::Have(file),
             Self::Run(process) => Effect::Run(process),
             Self::Serve(server) => Effect::Serve(server),
+            Self::Dismiss => Effect::Dismiss,
             Self::Find(programs) => Effect::Find(programs),
             Self::Pause(span) => Effect::Pause(span),
             Self::Done(outcome) => next(outcome),
@@ -200,6 +203,7 @@ impl<T: fmt::Debug> fmt::Debug for Effect<T> {
             Self::Have(file) => f.debug_tuple("Have").field(file).finish(),
             Self::Run(process) => f.debug_tuple("Run").field(process).finish(),
             Self::Serve(server) => f.debug_tuple("Serve").field(server).finish(),
+            Self::Dismiss => f.write_str("Dismiss"),
             Self::Find(programs) => f.debug_tuple("Find").field(programs).finish(),
             Self::Pause(span) => f.debug_tuple("Pause").field(span).finish(),
             Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
@@ -222,6 +226,8 @@ pub enum Happened {
     Ran(Result<Ran, ProgramFailure>),
     /// The server runs, or has ended since the run asked for it.
     Serving(Result<Serving, ProgramFailure>),
+    /// No server runs any more.
+    Dismissed,
     /// Where each of the programs is; none where there is none.
     Found(Vec<Option<String>>),
     /// The pause is over.

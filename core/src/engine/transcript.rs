@@ -49,6 +49,8 @@ pub(super) enum Step {
     Run(&'static str, Result<Ran, ProgramFailure>),
     /// A server.
     Serve(Result<Serving, ProgramFailure>),
+    /// The server's end.
+    Dismiss,
     /// Programs that are looked for.
     Find(Vec<Option<String>>),
 }
@@ -155,6 +157,7 @@ pub(super) fn play_steps<T: core::fmt::Debug>(mut recipe: Box<dyn Recipe<T>>, st
                 played.served.push(server);
                 Happened::Serving(serving)
             }
+            (Effect::Dismiss, Step::Dismiss) => Happened::Dismissed,
             (Effect::Find(programs), Step::Find(found)) => {
                 played.sought.push(programs);
                 Happened::Found(found)

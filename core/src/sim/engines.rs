@@ -221,6 +221,10 @@ impl Played<'_> {
                     }
                     Happened::Serving(serving)
                 }
+                Effect::Dismiss => {
+                    assert!(self.seen.serves, "there is nothing to end");
+                    Happened::Dismissed
+                }
                 Effect::Find(programs) => Happened::Found(Seen::find(&mut self.hostile, &programs)),
                 Effect::Done(outcome) => {
                     if let Err(error) = &outcome {

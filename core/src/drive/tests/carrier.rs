@@ -20,6 +20,8 @@ use crate::{
 enum Wish {
     /// Wants the server that is called so.
     Serve(&'static str),
+    /// Ends the server.
+    Dismiss,
     /// Runs a program that makes a file.
     Make,
     /// Runs one that wants the memory.
@@ -34,7 +36,7 @@ enum Wish {
     Fail,
 }
 
-use Wish::{Compute, Fail, Have, Heavy, Make, Panic, Pause, Result as Made_, Serve};
+use Wish::{Compute, Dismiss, Fail, Have, Heavy, Make, Panic, Pause, Result as Made_, Serve};
 
 /// Plays a list of wishes for each job, and writes down what came of them.
 #[derive(Clone, Default)]
@@ -98,6 +100,7 @@ impl Recipe for Playing {
                 assert_eq!(ended, died());
                 Some("ended".into())
             }
+            Happened::Dismissed => Some("gone".into()),
             Happened::Serving(Err(failure)) => Some(failure.to_string()),
             Happened::Had(Ok(FileHad { bytes, .. })) => Some(format!("{bytes} bytes")),
             Happened::Had(Err(error)) => Some(error.message),
@@ -110,6 +113,7 @@ impl Recipe for Playing {
         self.script.0.lock().unwrap().seen.extend(seen);
         match self.wishes.pop_front() {
             Some(Serve(name)) => Effect::Serve(server(name, IDLE)),
+            Some(Dismiss) => Effect::Dismiss,
             Some(Make) => Effect::Run(process("make", false)),
             Some(Heavy) => Effect::Run(process("heavy", true)),
             Some(Have(file)) => Effect::Have(file),
@@ -252,6 +256,19 @@ fn a_server_that_ends_during_a_run_is_reported_once() {
     rig.pass(10);
     assert_eq!(rig.news(), ["launch a", "a dies", "launch a"]);
     assert_eq!(rig.seen(), [at(1), "ended".into(), at(2)]);
+}
+
+#[test]
+fn a_server_that_hangs_can_be_dismissed_and_is_gone_before_the_run_goes_on() {
+    let mut rig = working(false);
+    rig.world.state().machine.stubborn = true;
+    rig.llm("j-1", &[Serve("a"), Dismiss, Dismiss]);
+    assert_eq!((rig.news(), rig.seen()), (vec!["launch a".into(), "stop a".into()], vec![at(1)]));
+    rig.servers_die();
+    rig.pass(1);
+    assert_eq!(rig.seen(), ["gone", "gone"], "also when there is none");
+    rig.llm("j-2", &[Serve("a")]);
+    assert_eq!((rig.news(), rig.seen()), (vec!["a dies".into(), "launch a".into()], vec![at(2)]));
 }
 
 #[test]

@@ -29,7 +29,7 @@ const LOADING: Duration = Duration::from_secs(20 * 60);
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LAST_LOOK: Duration = Duration::from_secs(2);
 /// How long a server that loads may take to say so.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection that broke is waited for to turn out as the server's end.
 const LAST_BREATH: Duration = Duration::from_millis(500);
 
@@ -43,25 +43,37 @@ pub(super) struct Job {
     pictures: Vec<String>,
     files: Files,
     had: Vec<FileHad>,
+    /// Whether the server has lost its port to somebody else.
+    is_relaunched: bool,
     stage: Stage,
 }
 
 enum Stage {
     Gathering(Pictures),
     Having,
-    /// The server was wanted; so long it has been loading.
-    Serving(Duration),
+    /// The server was wanted.
+    Serving(Loading),
     Looking {
-        waited: Duration,
+        loading: Loading,
         serving: Serving,
     },
-    Waiting(Duration),
+    Waiting(Loading),
     Asking {
         call: Call,
         dialogue: Dialogue,
     },
     /// The connection broke: has the server ended?
     Doubting(EngineError),
+    /// It has not, and goes before the job fails with this.
+    Dismissing(EngineError),
+}
+
+/// How long a server has been loading, at most.
+#[derive(Clone, Copy, Default)]
+struct Loading {
+    waited: Duration,
+    /// What the questions may have taken that were not answered. Answers come at once.
+    asked: Duration,
 }
 
 impl Job {
@@ -79,6 +91,7 @@ impl Job {
             pictures: Vec::new(),
             files: Files { wanted: Vec::new(), weights: 0, projector: None },
             had: Vec::new(),
+            is_relaunched: false,
             stage: Stage::Gathering(pictures),
         }
     }
@@ -104,12 +117,12 @@ impl Job {
     fn have_next(&mut self) -> Effect {
         match self.files.wanted.get(self.had.len()) {
             Some(file) => Effect::Have(file.clone()),
-            None => self.serve(Duration::ZERO),
+            None => self.serve(Loading::default()),
         }
     }
 
-    fn serve(&mut self, waited: Duration) -> Effect {
-        self.stage = Stage::Serving(waited);
+    fn serve(&mut self, loading: Loading) -> Effect {
+        self.stage = Stage::Serving(loading);
         Effect::Serve(self.wanted())
     }
 
@@ -134,6 +147,8 @@ impl Job {
             // One job at a time, which has the whole context.
             "--parallel".into(),
             "1".into(),
+            // Builds before it became the default cut what doesn't fit.
+            "--no-context-shift".into(),
             "--jinja".into(),
         ]);
         if let Some(projector) = self.files.projector {
@@ -152,9 +167,13 @@ impl Job {
         }
     }
 
-    fn served(&mut self, waited: Duration, outcome: Result<Serving, ProgramFailure>) -> Effect {
+    fn served(&mut self, loading: Loading, outcome: Result<Serving, ProgramFailure>) -> Effect {
         let serving = match outcome {
             Ok(serving) => serving,
+            Err(failure) if !self.is_relaunched && is_of_port(&failure) => {
+                self.is_relaunched = true;
+                return self.serve(loading);
+            }
             Err(failure) => return fail(self.words().failed(&failure)),
         };
         if !self.secrets.contains(&serving.key) {
@@ -165,30 +184,34 @@ impl Job {
             reach: Reach::Loopback,
             ..HttpRequest::get(format!("{}/health", serving.base.trim_end_matches('/')))
         };
-        self.stage = Stage::Looking { waited, serving };
+        self.stage = Stage::Looking { loading, serving };
         Effect::Exchange(request)
     }
 
-    fn looked(&mut self, waited: Duration, serving: &Serving, answer: Option<&HttpAnswer>) -> Effect {
-        match answer.map(|answer| answer.status) {
-            Some(200) => self.ask(serving),
+    fn looked(&mut self, loading: Loading, serving: &Serving, answer: Option<&HttpAnswer>) -> Effect {
+        let Loading { waited, asked } = loading;
+        let asked = if answer.is_some() { asked } else { asked + HEALTH_TIMEOUT };
+        let what = match answer.map(|answer| answer.status) {
+            Some(200) => return self.ask(serving),
             // It loads its model, or doesn't listen yet.
-            Some(503) | None if waited < LOADING => {
+            Some(503) | None if waited + asked < LOADING => {
                 let wait = waited.clamp(FIRST_LOOK, LAST_LOOK);
-                self.stage = Stage::Waiting(waited + wait);
-                Effect::Pause(wait)
+                self.stage = Stage::Waiting(Loading { waited: waited + wait, asked });
+                return Effect::Pause(wait);
             }
             Some(503) | None => {
-                let minutes = LOADING.as_secs() / 60;
-                fail(
-                    self.words()
-                        .trouble(format_args!("has not loaded the model within {minutes} minutes"), ""),
-                )
+                format!("has not loaded the model within {} minutes", LOADING.as_secs() / 60)
             }
-            Some(status) => fail(
-                self.words().trouble(format_args!("answers {status} to whether it has loaded the model"), ""),
-            ),
-        }
+            Some(status) => format!("answers {status} to whether it has loaded the model"),
+        };
+        let error = self.words().trouble(what, "");
+        self.dismiss(error)
+    }
+
+    /// Fails, and leaves no server behind that is of no use.
+    fn dismiss(&mut self, error: EngineError) -> Effect {
+        self.stage = Stage::Dismissing(error);
+        Effect::Dismiss
     }
 
     fn ask(&mut self, serving: &Serving) -> Effect {
@@ -228,6 +251,13 @@ impl Job {
     }
 }
 
+/// Whether a server ended because somebody else listens on its port, which was free when it was chosen.
+fn is_of_port(failure: &ProgramFailure) -> bool {
+    let ProgramFailure::Ended { ended, .. } = failure else { return false };
+    let said = String::from_utf8_lossy(&ended.stderr).to_ascii_lowercase();
+    ["couldn't bind", "failed to bind", "address already in use"].iter().any(|words| said.contains(words))
+}
+
 /// What the model wants where the task does not say.
 fn add_defaults(task: &mut LlmTask, defaults: &CliDefaults) {
     let Some(Value::Object(defaults)) = &defaults.chat_template_kwargs else { return };
@@ -260,26 +290,28 @@ impl Recipe for Job {
                 self.have_next()
             }
             (Stage::Having, Happened::Had(Err(error))) => fail(error),
-            (Stage::Serving(waited), Happened::Serving(outcome)) => {
-                let waited = *waited;
-                self.served(waited, outcome)
+            (Stage::Serving(loading), Happened::Serving(outcome)) => {
+                let loading = *loading;
+                self.served(loading, outcome)
             }
-            (Stage::Looking { waited, serving }, Happened::Exchanged(outcome)) => {
-                let (waited, serving) = (*waited, serving.clone());
-                self.looked(waited, &serving, outcome.ok().as_ref())
+            (Stage::Looking { loading, serving }, Happened::Exchanged(outcome)) => {
+                let (loading, serving) = (*loading, serving.clone());
+                self.looked(loading, &serving, outcome.ok().as_ref())
             }
-            (Stage::Waiting(waited), Happened::Paused) => {
-                let waited = *waited;
-                self.serve(waited)
+            (Stage::Waiting(loading), Happened::Paused) => {
+                let loading = *loading;
+                self.serve(loading)
             }
             (Stage::Asking { call, .. }, happened) => {
                 call.next(happened).and_then(|outcome| self.answered(outcome))
             }
             (Stage::Doubting(_), Happened::Paused) => Effect::Serve(self.wanted()),
-            (Stage::Doubting(error), Happened::Serving(outcome)) => {
+            (Stage::Doubting(error), Happened::Serving(Ok(_))) => {
                 let error = error.clone();
-                fail(outcome.err().map_or(error, |failure| self.words().failed(&failure)))
+                self.dismiss(error)
             }
+            (Stage::Doubting(_), Happened::Serving(Err(failure))) => fail(self.words().failed(&failure)),
+            (Stage::Dismissing(error), Happened::Dismissed) => fail(error.clone()),
             _ => fail(interrupted()),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! A job's files are downloaded, the server is started with them on a port of this machine and with a random key, and
 //! asked once it has loaded (`/health`). It caps the context at what the model was trained with, and refuses a prompt
-//! that doesn't fit, so that nothing is ever cut.
+//! that doesn't fit; older builds are told to do so. Nothing is ever cut.
+//!
+//! A server that doesn't answer, or not as it should, is ended with the job, so that the next one finds none that hangs.
 
 mod files;
 mod job;

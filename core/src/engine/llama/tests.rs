@@ -101,7 +101,7 @@ fn a_chat_has_its_files_starts_the_server_waits_and_asks() {
     assert!(played.served.iter().all(|wanted| *wanted == played.served[0]), "the same server is meant");
     assert_eq!(shown(&played.served[0].program), {
         "LLAMA_API_KEY=(key) llama-server --host 127.0.0.1 --port (port) --model /models/llm/g.gguf --ctx-size 4096 \
-         --n-gpu-layers 999 --parallel 1 --jinja"
+         --n-gpu-layers 999 --parallel 1 --no-context-shift --jinja"
     });
     assert_eq!(played.served[0].idle, LlamaCpp::IDLE);
     assert!(played.asked.iter().all(|request| request.reach == Reach::Loopback));
@@ -151,7 +151,7 @@ fn the_weights_are_the_file_of_that_role_else_the_first_that_reads_no_pictures()
             vec![file("text-encoder-vision", "p.gguf"), file("model", "w.gguf")],
             true,
             vec!["p.gguf", "w.gguf"],
-            "w.gguf --ctx-size 8192 --n-gpu-layers 999 --parallel 1 --jinja --mmproj /models/llm/p.gguf",
+            "w.gguf --ctx-size 8192 --n-gpu-layers 999 --parallel 1 --no-context-shift --jinja --mmproj /models/llm/p.gguf",
         ),
     ] {
         let images = if pictures { json!([png]) } else { json!([]) };
@@ -273,8 +273,11 @@ fn a_server_that_ends_is_an_error_with_its_last_words() {
     play(plain(), vec![had(), Step::Serve(Err(not_there))])
         .fails(true, "llama-server is not there: install it, or correct its path in the configuration");
     // It runs on: what broke is the connection.
-    play(plain(), vec![had(), serving(), healthy(), exchange(CHAT, broken("timed out")), serving()])
-        .fails(true, "no answer from llama-server: does it run there?: timed out");
+    play(
+        plain(),
+        vec![had(), serving(), healthy(), exchange(CHAT, broken("timed out")), serving(), Step::Dismiss],
+    )
+    .fails(true, "no answer from llama-server: does it run there?: timed out");
 }
 
 #[test]
@@ -295,38 +298,66 @@ fn what_the_server_refuses_is_said_as_it_says_it() {
     ] {
         play(plain(), vec![had(), serving(), healthy(), exchange(CHAT, said)]).fails(retryable, message);
     }
-    play(plain(), vec![had(), serving(), exchange(HEALTH, status(404, ""))])
+    play(plain(), vec![had(), serving(), exchange(HEALTH, status(404, "")), Step::Dismiss])
         .fails(true, "llama-server answers 404 to whether it has loaded the model");
 }
 
 #[test]
-fn a_server_that_never_has_loaded_is_given_up() {
-    let mut recipe = engine().recipe(&Arc::new(plain()));
-    let mut happened = crate::engine::Happened::Started;
-    let mut waited = Duration::ZERO;
-    let error = loop {
-        happened = match recipe.next(happened) {
-            crate::engine::Effect::Have(file) => crate::engine::Happened::Had(Ok(crate::machine::FileHad {
-                path: file.path,
-                bytes: 1,
-                content: String::new(),
-            })),
-            crate::engine::Effect::Serve(_) => {
-                let serving = Serving { base: "http://127.0.0.1:18991".into(), key: KEY.into() };
-                crate::engine::Happened::Serving(Ok(serving))
-            }
-            crate::engine::Effect::Exchange(_) => crate::engine::Happened::Exchanged(status(503, LOADING)),
-            crate::engine::Effect::Pause(span) => {
-                assert!(span <= Duration::from_secs(2));
-                waited += span;
-                crate::engine::Happened::Paused
-            }
-            crate::engine::Effect::Done(outcome) => break outcome.unwrap_err(),
-            other => panic!("{other:?}"),
+fn a_server_that_never_has_loaded_is_given_up_and_ended() {
+    for answer in [status(503, LOADING), broken("timed out")] {
+        let mut recipe = engine().recipe(&Arc::new(plain()));
+        let mut happened = crate::engine::Happened::Started;
+        let (mut waited, mut is_gone) = (Duration::ZERO, false);
+        let error = loop {
+            happened = match recipe.next(happened) {
+                crate::engine::Effect::Have(file) => {
+                    let had = crate::machine::FileHad { path: file.path, bytes: 1, content: String::new() };
+                    crate::engine::Happened::Had(Ok(had))
+                }
+                crate::engine::Effect::Serve(_) => {
+                    let serving = Serving { base: "http://127.0.0.1:18991".into(), key: KEY.into() };
+                    crate::engine::Happened::Serving(Ok(serving))
+                }
+                crate::engine::Effect::Exchange(request) => {
+                    assert_eq!(request.timeout, Duration::from_secs(2));
+                    // One that hangs takes all of its time.
+                    waited += if answer.is_err() { request.timeout } else { Duration::ZERO };
+                    crate::engine::Happened::Exchanged(answer.clone())
+                }
+                crate::engine::Effect::Pause(span) => {
+                    assert!(span <= Duration::from_secs(2));
+                    waited += span;
+                    crate::engine::Happened::Paused
+                }
+                crate::engine::Effect::Dismiss => {
+                    is_gone = true;
+                    crate::engine::Happened::Dismissed
+                }
+                crate::engine::Effect::Done(outcome) => break outcome.unwrap_err(),
+                other => panic!("{other:?}"),
+            };
         };
-    };
-    assert_eq!(error.message, "llama-server has not loaded the model within 20 minutes");
-    assert!(error.retryable && waited >= Duration::from_secs(1_200) && waited < Duration::from_secs(1_210));
+        assert_eq!(error.message, "llama-server has not loaded the model within 20 minutes");
+        assert!(error.retryable && is_gone);
+        assert!((1_200..1_210).contains(&waited.as_secs()), "{waited:?}");
+    }
+}
+
+#[test]
+fn a_server_whose_port_was_taken_meanwhile_is_started_again_once() {
+    // As it was seen.
+    let taken = "0.00.007.394 E srv         start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 55701\n\
+                 0.00.008.770 E srv  llama_server: exiting due to HTTP server error\n";
+    let refused = || exchange(HEALTH, broken("connection refused"));
+    let played = play(
+        plain(),
+        vec![had(), serving(), refused(), died(taken), serving(), healthy(), exchange(CHAT, ok(ANSWER))],
+    );
+    assert!(played.outcome.is_ok());
+    assert_eq!(played.served.len(), 3);
+    let again = vec![had(), serving(), refused(), died(taken), serving(), refused(), died(taken)];
+    play(plain(), again)
+        .fails(true, "llama-server ended with exit code 1: 0.00.008.770 E srv  llama_server: exiting due to HTTP server error");
 }
 
 #[test]
