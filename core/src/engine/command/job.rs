@@ -5,7 +5,7 @@ use alloc::{borrow::ToOwned, boxed::Box, format, string::String, sync::Arc, vec:
 use super::{
     entry::Entry,
     result,
-    template::{Role, Segment, Template, value},
+    template::{Role, Segment, Template, parameters, value},
 };
 use crate::{
     engine::{
@@ -81,13 +81,19 @@ impl Job {
                 return Some(format!("the command for {model} cannot serve a task with several pictures"));
             }
         }
-        if let Task::AudioStt(task) = &self.claim.task
-            && task.translate == Some(true)
-            && !self.entry.has("translate")
-        {
-            return Some(format!("the command for {model} cannot serve translations"));
+        let is_missing = |name: &str| !self.entry.has(name);
+        if matches!(&self.claim.task, Task::Llm(task) if task.messages.len() > 1) && is_missing("messages") {
+            return Some(format!(
+                "the command for {model} cannot serve a chat of several messages: it has no place for {{messages}}"
+            ));
         }
-        None
+        let has = |name: &str| value(name, &self.claim, self.ext()).is_some_and(|value| !value.is_empty());
+        let left_out = parameters(self.claim.task.kind())
+            .find(|parameter| parameter.counts && has(parameter.name) && is_missing(parameter.name))?;
+        Some(format!(
+            "the command for {model} cannot serve a task with {0}: it has no place for {{{0}}}",
+            left_out.name
+        ))
     }
 
     fn words(&self) -> Words<'_> {

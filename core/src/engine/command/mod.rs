@@ -3,21 +3,26 @@
 //! Arguments are templates; there is no shell between. A program's result is the file that it was told to make
 //! (`{output}`), else what it writes to stdout.
 //!
-//! | kind | placeholders (those with ? may be absent from a task) | result |
+//! | kind | placeholders | result |
 //! | --- | --- | --- |
-//! | `image` | `{prompt}` `{width}` `{height}` `{ext}` `{negative_prompt}`? `{steps}`? `{seed}`? `{cfg_scale}`? `{denoise}`? `{sampling_method}`? `{input}`? `{mask}`? `{reference}`? | a picture |
-//! | `llm` | `{prompt}` `{messages}` `{max_tokens}` `{temperature}` `{system}`? `{top_p}`? `{stop}`? `{json_schema}`? `{input}`? | a text, or a `chat.completion` |
-//! | `audio_stt` | `{input}` `{language}`? `{prompt}`? `{translate}`? | a text, or a transcript in Whisper's shape |
-//! | `audio_tts` | `{text}` `{ext}` `{voice}`? `{speed}`? `{language}`? | sound |
-//! | `video` | `{prompt}` `{seconds}` `{width}` `{height}` `{ext}` `{negative_prompt}`? `{fps}`? `{input}`? | a film |
+//! | `image` | `{prompt}` `{width}` `{height}` `{ext}` `{negative_prompt}`! `{steps}`? `{seed}`? `{cfg_scale}`? `{denoise}`? `{sampling_method}`? `{input}`! `{mask}`! `{reference}`! | a picture |
+//! | `llm` | `{prompt}` `{messages}` `{max_tokens}` `{temperature}` `{system}`! `{top_p}`? `{stop}`! `{json_schema}`! `{input}`! | a text, or a `chat.completion` |
+//! | `audio_stt` | `{input}` `{language}`? `{prompt}`? `{translate}`! | a text, or a transcript in Whisper's shape |
+//! | `audio_tts` | `{text}` `{ext}` `{voice}`! `{speed}`? `{language}`! | sound |
+//! | `video` | `{prompt}` `{seconds}` `{width}` `{height}` `{ext}` `{negative_prompt}`! `{fps}`? `{input}`! | a film |
 //! | `mesh` | `{input}` `{ext}` `{seed}`? | a GLB |
+//!
+//! A task may have none of those with `?` or `!`. One that has something with `!` wants something else made than one that
+//! has not: it is refused by a command without a place for it. So is one that brings a file, or several messages where
+//! there is a place for the last (`{prompt}`) and none for all (`{messages}`). What remains only tunes how it is made: a
+//! command may ignore it.
 //!
 //! `{model}` and `{output}` are there for all; `{messages}`, `{stop}` and `{json_schema}` are JSON; `{{` and `}}` are
 //! braces. `{input}`, `{mask}` and `{reference}` are files with what the task's addresses lead to, and `{output}` ends
 //! with the extension that was asked for. `{translate}` is the word `translate`, where a translation is wanted.
 //!
 //! An argument with something in it that a task doesn't have is left out, and so is the whole list when arguments stand
-//! in one: `["--seed", "{seed}"]`. A task that brings a file for which there is no place is refused.
+//! in one: `["--seed", "{seed}"]`.
 //!
 //! A text that begins with `-` gets a space in front, so that no program takes it for a flag, and a name that does is
 //! refused. After an argument `--` neither is done: the program knows by itself.

@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::wire::{
     Claim, Task, TaskKind,
@@ -21,6 +21,8 @@ pub(super) struct Parameter {
     pub(super) name: &'static str,
     /// Whether every task has it.
     pub(super) always: bool,
+    /// Whether a task that has it wants something else made than one that has it not, so that no command may ignore it.
+    pub(super) counts: bool,
     pub(super) role: Role,
 }
 
@@ -40,11 +42,15 @@ pub(super) enum Role {
 }
 
 const fn always(name: &'static str, role: Role) -> Parameter {
-    Parameter { name, always: true, role }
+    Parameter { name, always: true, counts: false, role }
 }
 
 const fn sometimes(name: &'static str, role: Role) -> Parameter {
-    Parameter { name, always: false, role }
+    Parameter { name, always: false, counts: false, role }
+}
+
+const fn wanted(name: &'static str, role: Role) -> Parameter {
+    Parameter { name, always: false, counts: true, role }
 }
 
 /// What there is for every kind.
@@ -55,15 +61,15 @@ const IMAGE: [Parameter; 13] = [
     always("width", Role::Plain),
     always("height", Role::Plain),
     always("ext", Role::Plain),
-    sometimes("negative_prompt", Role::Prose),
+    wanted("negative_prompt", Role::Prose),
     sometimes("steps", Role::Plain),
     sometimes("seed", Role::Plain),
     sometimes("cfg_scale", Role::Plain),
     sometimes("denoise", Role::Plain),
     sometimes("sampling_method", Role::Name),
-    sometimes("input", Role::Input),
-    sometimes("mask", Role::Input),
-    sometimes("reference", Role::Input),
+    wanted("input", Role::Input),
+    wanted("mask", Role::Input),
+    wanted("reference", Role::Input),
 ];
 
 const LLM: [Parameter; 9] = [
@@ -71,26 +77,26 @@ const LLM: [Parameter; 9] = [
     always("messages", Role::Prose),
     always("max_tokens", Role::Plain),
     always("temperature", Role::Plain),
-    sometimes("system", Role::Prose),
+    wanted("system", Role::Prose),
     sometimes("top_p", Role::Plain),
-    sometimes("stop", Role::Prose),
-    sometimes("json_schema", Role::Prose),
-    sometimes("input", Role::Input),
+    wanted("stop", Role::Prose),
+    wanted("json_schema", Role::Prose),
+    wanted("input", Role::Input),
 ];
 
 const AUDIO_STT: [Parameter; 4] = [
     always("input", Role::Input),
     sometimes("language", Role::Name),
     sometimes("prompt", Role::Prose),
-    sometimes("translate", Role::Plain),
+    wanted("translate", Role::Plain),
 ];
 
 const AUDIO_TTS: [Parameter; 5] = [
     always("text", Role::Prose),
     always("ext", Role::Plain),
-    sometimes("voice", Role::Name),
+    wanted("voice", Role::Name),
     sometimes("speed", Role::Plain),
-    sometimes("language", Role::Name),
+    wanted("language", Role::Name),
 ];
 
 const VIDEO: [Parameter; 8] = [
@@ -99,9 +105,9 @@ const VIDEO: [Parameter; 8] = [
     always("width", Role::Plain),
     always("height", Role::Plain),
     always("ext", Role::Plain),
-    sometimes("negative_prompt", Role::Prose),
+    wanted("negative_prompt", Role::Prose),
     sometimes("fps", Role::Plain),
-    sometimes("input", Role::Input),
+    wanted("input", Role::Input),
 ];
 
 const MESH: [Parameter; 3] =
@@ -204,7 +210,10 @@ pub(super) fn value(name: &str, claim: &Claim, ext: &str) -> Option<String> {
             "temperature" => Some(task.temperature.to_string()),
             "system" => task.system.clone(),
             "top_p" => task.top_p.map(|top_p| top_p.to_string()),
-            "stop" => task.stop.as_ref().map(ToString::to_string),
+            "stop" => {
+                let stops = |stop: &&Value| stop.as_array().is_none_or(|stops| !stops.is_empty());
+                task.stop.as_ref().filter(stops).map(ToString::to_string)
+            }
             "json_schema" => task.json_schema.as_ref().map(ToString::to_string),
             _ => None,
         },

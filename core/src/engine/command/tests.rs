@@ -60,7 +60,7 @@ fn arguments_are_templates_of_the_task() {
         (
             "audio_tts",
             json!([["-v", "{language}"], ["-s{speed}"], "{text}"]),
-            json!({ "text": "hi" }),
+            json!({ "text": "hi", "voice": "default" }),
             "make hi",
         ),
         (
@@ -143,6 +143,61 @@ fn arguments_are_templates_of_the_task() {
     ] {
         assert_eq!(called(kind, args.clone(), task), line, "{args}");
     }
+}
+
+#[test]
+fn what_counts_and_has_no_place_is_refused_and_what_tunes_is_not() {
+    let said = |text: &str| json!({ "role": "user", "content": text });
+    let (one, two) = (json!([said("hi")]), json!([said("hi"), said("there")]));
+    let lacks = |what: &str| {
+        format!("the command for m-1 cannot serve a task with {what}: it has no place for {{{what}}}")
+    };
+    for (kind, args, task, line) in [
+        (
+            "llm",
+            json!(["{prompt}"]),
+            json!({ "messages": one, "temperature": 2, "maxTokens": 3, "topP": 0.1 }),
+            { "make hi".into() },
+        ),
+        ("llm", json!(["{prompt}"]), json!({ "messages": two }), {
+            "the command for m-1 cannot serve a chat of several messages: it has no place for {messages}"
+                .into()
+        }),
+        ("llm", json!(["{messages}"]), json!({ "messages": two, "system": "", "stop": [] }), {
+            r#"make [{"content":"hi","role":"user"},{"content":"there","role":"user"}]"#.into()
+        }),
+        ("llm", json!(["{messages}"]), json!({ "messages": two, "system": "s" }), lacks("system")),
+        ("llm", json!(["{prompt}"]), json!({ "messages": one, "stop": "x" }), lacks("stop")),
+        ("llm", json!(["{prompt}"]), json!({ "messages": one, "jsonSchema": {} }), lacks("json_schema")),
+        (
+            "image",
+            json!(["{prompt}"]),
+            json!({ "prompt": "p", "negativePrompt": "n" }),
+            lacks("negative_prompt"),
+        ),
+        (
+            "image",
+            json!(["{prompt}"]),
+            json!({ "prompt": "p", "negativePrompt": "", "steps": 4, "seed": 7, "cfgScale": 2 }),
+            { "make p".into() },
+        ),
+        (
+            "video",
+            json!(["{prompt}"]),
+            json!({ "prompt": "p", "negativePrompt": "n" }),
+            lacks("negative_prompt"),
+        ),
+        ("audio_tts", json!(["{text}"]), json!({ "text": "t", "voice": "f2" }), lacks("voice")),
+        ("audio_tts", json!(["{text}"]), json!({ "text": "t", "language": "de" }), lacks("language")),
+        ("audio_tts", json!(["{text}"]), json!({ "text": "t", "speed": 2 }), "make t".into()),
+    ] {
+        assert_eq!(called(kind, args.clone(), task.clone()), line, "{args} {task}");
+    }
+    let mut config = config("llm", json!(["{prompt}"]));
+    config.stdin = Some("{system}".into());
+    let task = json!({ "kind": "llm", "messages": one, "system": "s" });
+    let played = play(&engine(config), &task, vec![Step::Run("make hi", made(b"hello"))]);
+    assert_eq!(played.ran[0].stdin, b"s", "stdin is a place as well");
 }
 
 #[test]
@@ -348,8 +403,10 @@ fn inputs_are_fetched_one_after_the_other_and_named_by_what_they_are() {
     play(&without, &task, vec![])
         .fails(false, "the command for m-1 cannot serve a task with a file for {input}");
     let translate = json!({ "kind": "audio_stt", "inputUrl": "https://a.test/a", "translate": true });
-    play(&super::tests::engine(config("audio_stt", json!(["{input}"]))), &translate, vec![])
-        .fails(false, "the command for m-1 cannot serve translations");
+    play(&super::tests::engine(config("audio_stt", json!(["{input}"]))), &translate, vec![]).fails(
+        false,
+        "the command for m-1 cannot serve a task with translate: it has no place for {translate}",
+    );
     let two = json!({ "kind": "llm", "messages": [{ "role": "user", "content": "hi" }],
                       "images": ["https://a.test/a", "https://a.test/b"] });
     play(&super::tests::engine(config("llm", json!(["{input}"]))), &two, vec![])
