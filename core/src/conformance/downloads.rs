@@ -40,6 +40,7 @@ pub const ALL: &[(&str, DownloadTest)] = &[
     ("what_gives_access_is_not_shown", what_gives_access_is_not_shown),
     ("a_file_of_unknown_length_is_downloaded", a_file_of_unknown_length_is_downloaded),
     ("what_lies_there_is_used", what_lies_there_is_used),
+    ("two_files_of_a_name_are_two_files", two_files_of_a_name_are_two_files),
 ];
 
 /// A recipe that wants a file, and nothing else.
@@ -385,6 +386,10 @@ fn what_lies_there_is_used(have: &Have) {
     let wanted = FileWanted { sha256: Some(hash_of(b"from afar")), ..models.wanted(server.url("/")) };
     had(have, wanted.clone()).unwrap();
     put(&models.path(), b"changed by somebody");
+    let error = had(have, wanted.clone()).unwrap_err();
+    assert!(!error.retryable && error.message.ends_with(". Move it away"), "{error:?}");
+    models.has(b"changed by somebody");
+    fs::remove_file(models.path()).unwrap();
     had(have, wanted.clone()).unwrap();
     models.has(b"from afar");
     assert_eq!(server.asked().len(), 4);
@@ -405,4 +410,34 @@ fn what_lies_there_is_used(have: &Have) {
     fs::remove_file(models.path()).unwrap();
     let error = had(have, nowhere).unwrap_err();
     assert!(error.message.ends_with("model.gguf is not there, and nothing says where to get it"), "{error}");
+}
+
+fn two_files_of_a_name_are_two_files(have: &Have) {
+    let server = Server::new(|asked, _| {
+        let bytes: &[u8] = if asked.path.starts_with("/a/") { b"of model a" } else { b"of model b" };
+        file(asked, bytes, "\"x\"")
+    });
+    let models = Models::new();
+    let wanted = |path| FileWanted { approx_bytes: Some(10), ..models.wanted(server.url(path)) };
+    for (path, bytes, asked) in [
+        ("/a/file?token=1", b"of model a", 1),
+        ("/a/file?token=2", b"of model a", 1),
+        ("/b/file", b"of model b", 2),
+        ("/a/file", b"of model a", 3),
+    ] {
+        had(have, wanted(path)).unwrap();
+        models.has(bytes);
+        assert_eq!(server.asked().len(), asked, "{path}");
+    }
+    // What gives access is not remembered.
+    let remembered = models.path().with_file_name(".studio-worker/model.gguf.json");
+    assert!(!fs::read_to_string(remembered).unwrap().contains("token"));
+    // A part is of one of them alone, even where the server calls all by the same name.
+    put(&models.part(), b"of mo");
+    let note = br#"{"part":{"validator":"\"x\"","total":10,"source":"http://127.0.0.1/a/file"}}"#;
+    put(&models.path().with_file_name(".studio-worker/model.gguf.json"), note);
+    fs::remove_file(models.path()).unwrap();
+    had(have, wanted("/b/file")).unwrap();
+    models.has(b"of model b");
+    assert_eq!(server.asked().last(), Some(&None));
 }

@@ -21,7 +21,7 @@ use futures::{
     pin_mut,
 };
 
-use self::disk::{OpenPart, Place};
+use self::disk::{Lock, OpenPart, Place};
 use super::{LOG_TARGET, machine::OnTransfer, runtime::Runtime};
 use crate::{
     engine::EngineError,
@@ -55,6 +55,7 @@ pub(super) async fn have<R: Runtime>(
 ) -> Result<FileHad, EngineError> {
     let carrying = Carrying {
         place: Arc::new(Place::of(&wanted)),
+        lock: None,
         told: Told { on_transfer, at: None, tenth: 0 },
         wanted_on: WantedOn::default(),
         runtime,
@@ -67,6 +68,8 @@ struct Carrying<R> {
     runtime: R,
     user_agent: Arc<str>,
     place: Arc<Place>,
+    /// Each thread that is at work on the file has it too: whoever gives up may be gone before that.
+    lock: Option<Arc<Lock>>,
     told: Told,
     wanted_on: WantedOn,
 }
@@ -83,7 +86,7 @@ impl Drop for WantedOn {
 
 impl<R: Runtime> Carrying<R> {
     async fn carry_out(mut self, mut download: Download) -> Result<FileHad, EngineError> {
-        let (mut lock, mut part, mut body) = (None, None, None);
+        let (mut part, mut body) = (None, None);
         let mut seen = Seen::Started;
         loop {
             seen = match download.next(seen) {
@@ -92,8 +95,8 @@ impl<R: Runtime> Carrying<R> {
                     self.on_disk(move |place, unwanted| place.hash(&path, unwanted).map(Seen::Hashed)).await
                 }
                 Step::Lock => match self.lock(&download).await {
-                    Ok(locked) => {
-                        lock = Some(locked);
+                    Ok(lock) => {
+                        self.lock = Some(Arc::new(lock));
                         Seen::Locked
                     }
                     Err(why) => Seen::Trouble(why),
@@ -143,7 +146,6 @@ impl<R: Runtime> Carrying<R> {
                     if part.is_some_and(|part| part.is_empty()) {
                         self.on_disk(|place, _| Ok(place.clear())).await;
                     }
-                    drop(lock);
                     return outcome;
                 }
             };
@@ -156,7 +158,12 @@ impl<R: Runtime> Carrying<R> {
         work: impl FnOnce(&Place, &AtomicBool) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
         let (place, unwanted) = (Arc::clone(&self.place), Arc::clone(&self.wanted_on.0));
-        self.runtime.compute(move || work(&place, &unwanted)).await
+        let lock = self.lock.clone();
+        let at_work = move || {
+            let _lock = lock;
+            work(&place, &unwanted)
+        };
+        self.runtime.compute(at_work).await
     }
 
     async fn on_disk(
@@ -180,7 +187,7 @@ impl<R: Runtime> Carrying<R> {
     }
 
     /// Waits until nobody else downloads the file. How far it is with them is how far it is.
-    async fn lock(&mut self, download: &Download) -> Result<disk::Lock, String> {
+    async fn lock(&mut self, download: &Download) -> Result<Lock, String> {
         loop {
             let (locked, bytes) = self.on_disk_as(|place, _| Ok((place.lock()?, place.part_bytes()))).await?;
             if let Some(lock) = locked {

@@ -1,7 +1,22 @@
 //! Files that a recipe wants to have.
+//!
+//! # Which file it is
+//!
+//! Two models may have files of the same name in the same folder, so that a name alone tells nothing:
+//!
+//! - With a hash, the hash decides.
+//! - Without one, a file that was downloaded here is the one that is wanted when it came from the same address, whatever
+//!   the query. Any other file is when it is as large as is said: by [`FileWanted::approx_bytes`], or else by the server
+//!   of the origin, which is asked each time.
+//! - Without an origin, what lies in the place is it.
+//!
+//! Another file in the place is replaced if it was downloaded here and has not been changed since, once the new one is
+//! complete. Everything else is somebody's own, and never overwritten: a permanent error names it.
 
 mod download;
 mod offered;
+mod other;
+mod size;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -35,6 +50,13 @@ pub struct Origin {
     pub url: String,
     /// Which addresses it may lead to.
     pub reach: Reach,
+}
+
+impl Origin {
+    /// What is remembered of it: the address without its query, which may give access.
+    pub(crate) fn source(&self) -> &str {
+        self.url.split(['?', '#']).next().unwrap_or_default()
+    }
 }
 
 /// A file that is there.

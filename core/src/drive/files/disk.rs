@@ -32,6 +32,8 @@ pub(super) struct Place {
     part: PathBuf,
     lock: PathBuf,
     memory: PathBuf,
+    /// Where it comes from.
+    source: Option<String>,
     /// What is worth remembering: the file and its copies.
     paths: Vec<String>,
 }
@@ -49,11 +51,14 @@ struct Memory {
 }
 
 /// A file that was hashed. With another size or time it is another file.
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Hashed {
     bytes: u64,
     modified_ns: u64,
     sha256: [u8; 32],
+    /// Where it was downloaded from; none: it is somebody's own.
+    #[serde(default)]
+    source: Option<String>,
 }
 
 /// What a part is a part of.
@@ -61,6 +66,8 @@ struct Hashed {
 struct Note {
     validator: Option<String>,
     total: Option<u64>,
+    #[serde(default)]
+    source: Option<String>,
 }
 
 impl Place {
@@ -77,6 +84,7 @@ impl Place {
             part: path.with_file_name(with(".part")),
             lock: own.join(with(".lock")),
             memory: own.join(with(".json")),
+            source: wanted.origin.as_ref().map(|origin| origin.source().to_owned()),
             paths: std::iter::once(&wanted.path).chain(&wanted.copies).cloned().collect(),
             path,
         }
@@ -92,10 +100,12 @@ impl Place {
         let memory = self.memory();
         let found = |path: &String| {
             let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
-            let seen = |sha256| Hashed::of(&metadata, sha256);
-            let remembered = memory.hashed.get(path).filter(|hashed| **hashed == seen(hashed.sha256));
-            let Hashed { bytes, modified_ns, .. } = seen([0; 32]);
-            Some(Found { bytes, modified_ns, sha256: remembered.map(|hashed| hashed.sha256) })
+            let (bytes, modified_ns) = (metadata.len(), modified_ns(&metadata));
+            let is_same = |hashed: &&Hashed| (hashed.bytes, hashed.modified_ns) == (bytes, modified_ns);
+            let remembered = memory.hashed.get(path).filter(is_same);
+            let sha256 = remembered.map(|hashed| hashed.sha256);
+            let source = remembered.and_then(|hashed| hashed.source.clone());
+            Some(Found { bytes, modified_ns, sha256, source })
         };
         paths.iter().map(found).collect()
     }
@@ -106,7 +116,7 @@ impl Place {
         // Whoever changes it meanwhile changes the time.
         let before = file.metadata().map_err(failed)?;
         let sha256 = hash(&mut file, unwanted).map_err(failed)?.finalize().into();
-        self.remember(|memory| memory.hash_is(path, &before, sha256));
+        self.remember(|memory| memory.hash_is(path, &before, sha256, None));
         Ok(sha256)
     }
 
@@ -180,17 +190,15 @@ impl Place {
 }
 
 impl Memory {
-    fn hash_is(&mut self, path: &str, metadata: &Metadata, sha256: [u8; 32]) {
-        self.hashed.insert(path.to_owned(), Hashed::of(metadata, sha256));
+    fn hash_is(&mut self, path: &str, metadata: &Metadata, sha256: [u8; 32], source: Option<String>) {
+        let (bytes, modified_ns) = (metadata.len(), modified_ns(metadata));
+        self.hashed.insert(path.to_owned(), Hashed { bytes, modified_ns, sha256, source });
     }
 }
 
-impl Hashed {
-    fn of(metadata: &Metadata, sha256: [u8; 32]) -> Self {
-        let since = metadata.modified().ok().and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
-        let modified_ns = since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-        Self { bytes: metadata.len(), modified_ns, sha256 }
-    }
+fn modified_ns(metadata: &Metadata) -> u64 {
+    let since = metadata.modified().ok().and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The part of a file that is being downloaded, and its hash so far.
@@ -217,6 +225,7 @@ impl OpenPart {
             sha256: self.sha256(),
             validator: self.note.validator.clone(),
             total: self.note.total,
+            source: self.note.source.clone(),
         }
     }
 
@@ -241,7 +250,7 @@ impl OpenPart {
             return Err(Box::new((self, end)));
         }
         let Write { validator, total, .. } = write.clone();
-        place.remember(|memory| memory.part = Some(Note { validator, total }));
+        place.remember(|memory| memory.part = Some(Note { validator, total, source: place.source.clone() }));
         Ok(self)
     }
 
@@ -301,7 +310,7 @@ impl OpenPart {
         place.remember(|memory| {
             memory.part = None;
             if let Some(path) = place.paths.first() {
-                memory.hash_is(path, &metadata, sha256);
+                memory.hash_is(path, &metadata, sha256, place.source.clone());
             }
         });
         Ok(())

@@ -88,3 +88,91 @@ fn a_full_disk_is_told_from_other_trouble() {
     let read_only = std::fs::File::options().read(true).open("/dev/null").unwrap();
     assert!(matches!(end(read_only).1, End::Trouble(_)));
 }
+
+/// Whoever gives up is gone before the thread that is at work on the file: nobody else begins before that has ended.
+#[cfg(all(feature = "transport", feature = "http"))]
+mod given_up {
+    use std::{
+        collections::VecDeque,
+        sync::{Mutex, PoisonError},
+        task::{Context, Waker},
+    };
+
+    use futures::{FutureExt as _, channel::oneshot, io::Cursor};
+
+    use super::*;
+    use crate::{
+        http::Reach,
+        machine::Origin,
+        time::{Now, Wall},
+        transport::{Platform, Transport},
+    };
+
+    type Jobs = Arc<Mutex<VecDeque<Box<dyn FnOnce() + Send>>>>;
+
+    /// Its threads do what they are asked when a test has them do it.
+    #[derive(Clone, Default)]
+    struct ByHand(Jobs);
+
+    impl ByHand {
+        fn job(&self) -> Option<Box<dyn FnOnce() + Send>> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        }
+    }
+
+    impl Platform for ByHand {
+        type Stream = Cursor<Vec<u8>>;
+
+        fn now(&self) -> Now {
+            Now { mono: Mono::ZERO, wall: Wall::from_millis(0) }
+        }
+
+        fn sleep_until(&self, _: Mono) -> impl Future<Output = ()> + Send + 'static {
+            std::future::pending()
+        }
+
+        fn dial(
+            &self,
+            _: &str,
+            _: u16,
+            _: Reach,
+        ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
+            std::future::pending()
+        }
+
+        fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
+        where
+            T: Send + 'static,
+            F: FnOnce() -> T + Send + 'static,
+        {
+            let (tell, told) = oneshot::channel();
+            let job = move || drop(tell.send(work()));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(Box::new(job));
+            told.map(|told| told.unwrap())
+        }
+    }
+
+    #[test]
+    fn a_file_is_locked_until_its_threads_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let origin = Origin { url: "https://models.test/model.gguf".into(), reach: Reach::Public };
+        let wanted = FileWanted { origin: Some(origin), ..wanted(folder.path()) };
+        let (place, platform) = (Place::of(&wanted), ByHand::default());
+        let runtime = Transport::on(platform.clone());
+        let mut having = Box::pin(have(runtime, "studio-worker/1".into(), wanted, Arc::new(|_| ())));
+        let mut poll = || {
+            assert!(having.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        };
+        // It looks, locks, and looks again.
+        for _ in 0..3 {
+            poll();
+            platform.job().unwrap()();
+        }
+        poll();
+        let opening = platform.job().unwrap();
+        drop(having);
+        assert!(place.lock().unwrap().is_none(), "somebody else could begin");
+        opening();
+        assert!(place.lock().unwrap().is_some());
+    }
+}

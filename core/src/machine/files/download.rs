@@ -10,11 +10,13 @@ use alloc::{
     string::{String, ToString},
     vec::{self, Vec},
 };
-use core::{fmt, time::Duration};
+use core::time::Duration;
 
 use super::{
     FileHad, FileWanted, Origin, Transfer,
     offered::{Offered, Untaken},
+    other::{Is, Other},
+    size::{Hex, Size, at_most},
     step::{End, Found, Part, Room, Seen, Step, Write, Written},
 };
 use crate::{
@@ -31,8 +33,6 @@ const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause that a server may ask for: a job waits.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What a file may be larger than was said, beside a tenth, in bytes.
-const SLACK: u64 = 1024 * 1024;
 
 /// A file that is to be had. Feed it what happened ([`Download::next`]), beginning with [`Seen::Started`], until it says
 /// [`Step::Done`].
@@ -43,10 +43,8 @@ pub struct Download {
     state: State,
     /// What was found where, and not yet considered.
     places: vec::IntoIter<(String, Option<Found>)>,
-    /// The hash of what lies in the place of the file, where that is another one.
-    wrong: Option<[u8; 32]>,
-    /// Why one of them can't be read.
-    unread: Option<String>,
+    /// What lies in the place of the file, and is none that serves.
+    other: Option<Other>,
     is_locked: bool,
     part: Part,
     /// What the server's last answer announced.
@@ -54,6 +52,8 @@ pub struct Download {
     /// The most that was ever there, in bytes.
     furthest: u64,
     attempts: u32,
+    /// The room on the disk, where that is what bounds the file.
+    bound: Option<Room>,
     /// A whole file that had the wrong hash.
     spoiled: Option<[u8; 32]>,
 }
@@ -83,13 +83,13 @@ impl Download {
             route: None,
             state: State::Beginning,
             places: Vec::new().into_iter(),
-            wrong: None,
-            unread: None,
+            other: None,
             is_locked: false,
             part: Part::default(),
             offered: Offered::default(),
             furthest: 0,
             attempts: 0,
+            bound: None,
             spoiled: None,
         }
     }
@@ -107,17 +107,8 @@ impl Download {
             (State::Hashing(had), Seen::Hashed(sha256)) if self.wanted.sha256 == Some(sha256) => {
                 Step::Done(Ok(FileHad { content: Hex(&sha256).to_string(), ..had }))
             }
-            (State::Hashing(had), Seen::Hashed(sha256)) => {
-                if had.path == self.wanted.path {
-                    self.wrong = Some(sha256);
-                }
-                self.consider()
-            }
-            // A copy that can't be read is none.
-            (State::Hashing(_), Seen::Trouble(why)) => {
-                self.unread = Some(why);
-                self.consider()
-            }
+            (State::Hashing(had), Seen::Hashed(sha256)) => self.passed_over(had, Is::Hashed(sha256)),
+            (State::Hashing(had), Seen::Trouble(why)) => self.passed_over(had, Is::Unread(why)),
             (State::Locking, Seen::Locked) => {
                 self.is_locked = true;
                 self.look()
@@ -135,8 +126,8 @@ impl Download {
             (State::Measuring, Seen::Room(room)) => self.measured(room),
             (State::Writing, Seen::Written(written)) => self.written(written),
             (State::Filled, Seen::Room(room)) => {
-                let missing = self.offered.total.map(|total| total.saturating_sub(self.part.bytes));
-                self.over(self.is_full(missing, room))
+                let all = self.offered.total.or(self.wanted.approx_bytes);
+                self.full(all, self.part.bytes, room)
             }
             (State::Emptying(error), Seen::Emptied) => {
                 self.part = Part::default();
@@ -174,12 +165,14 @@ impl Download {
     }
 
     fn look(&mut self) -> Step {
+        self.other = None;
         self.state = State::Looking;
         Step::Look(self.paths())
     }
 
     /// Takes the first file that serves.
     fn consider(&mut self) -> Step {
+        let wanted_source = self.wanted.origin.as_ref().map(Origin::source);
         for (path, found) in self.places.by_ref() {
             let Some(found) = found else { continue };
             let content = match &found.sha256 {
@@ -188,56 +181,81 @@ impl Download {
             };
             let had = FileHad { path, bytes: found.bytes, content };
             let is_copy = had.path != self.wanted.path;
-            let fits = self.wanted.approx_bytes.is_none_or(|approx| approx == found.bytes);
-            match (self.wanted.sha256, found.sha256) {
+            let approx = self.wanted.approx_bytes;
+            let is_ours = found.source.is_some();
+            let is = match (self.wanted.sha256, found.sha256) {
                 // What is only said to be about as large is hashed as well where it lies in the right place.
-                (Some(_), _) if is_copy && !fits => {}
+                (Some(_), _) if is_copy && approx.is_some_and(|approx| approx != found.bytes) => continue,
                 (Some(wanted), Some(remembered)) if wanted == remembered => return Step::Done(Ok(had)),
-                (Some(_), Some(remembered)) => {
-                    if !is_copy {
-                        self.wrong = Some(remembered);
-                    }
-                }
+                (Some(_), Some(remembered)) => Is::Hashed(remembered),
                 (Some(_), None) => {
                     let path = had.path.clone();
                     self.state = State::Hashing(had);
                     return Step::Hash(path);
                 }
-                // What was downloaded to here was as large as its server said.
-                (None, Some(_)) if !is_copy => return Step::Done(Ok(had)),
-                // And there is nothing better.
-                (None, None) if !is_copy && self.route.is_none() => return Step::Done(Ok(had)),
-                (None, _) if fits => return Step::Done(Ok(had)),
-                (None, _) => {}
+                (None, _) => {
+                    let is_it = match (wanted_source, &found.source) {
+                        // There is nothing better.
+                        (None, _) => !is_copy || approx.is_none_or(|approx| approx == found.bytes),
+                        (Some(wanted), Some(source)) => wanted == source,
+                        (Some(_), None) => approx == Some(found.bytes),
+                    };
+                    if is_it {
+                        return Step::Done(Ok(had));
+                    }
+                    Is::Unproven
+                }
+            };
+            if !is_copy {
+                self.other = Some(Other { had, is_ours, is });
             }
         }
-        match (&self.route, self.is_locked) {
-            (Some(_), false) => {
-                self.state = State::Locking;
-                Step::Lock
-            }
-            (Some(_), true) => {
+        match (&self.route, &self.other) {
+            (None, _) => self.over(EngineError::transient(self.not_here())),
+            (Some(_), Some(other @ Other { is_ours: false, is, .. })) => match is {
+                Is::Hashed(_) => self.over(self.permanent(&format!("{other}. Move it away"))),
+                Is::Unread(_) => self.over(self.transient(&other.to_string())),
+                // Its server may know that it is the one.
+                Is::Unproven => self.ask(),
+            },
+            (Some(_), _) if self.is_locked => {
                 self.state = State::Opening;
                 Step::Open
             }
-            (None, ..) => {
-                let path = &self.wanted.path;
-                let why = match (self.wrong, &self.unread) {
-                    (Some(sha256), _) => {
-                        format!("{path} is another file than the one wanted: its SHA-256 is {}", Hex(&sha256))
-                    }
-                    (None, Some(why)) => format!("{path} can't be read: {why}"),
-                    (None, None) => format!("{path} is not there, and nothing says where to get it"),
-                };
-                self.over(EngineError::transient(why))
+            (Some(_), _) => {
+                self.state = State::Locking;
+                Step::Lock
             }
         }
+    }
+
+    /// Another file lies there, which was not remembered. A copy that is none doesn't matter.
+    fn passed_over(&mut self, had: FileHad, is: Is) -> Step {
+        if had.path == self.wanted.path {
+            self.other = Some(Other { had, is_ours: false, is });
+        }
+        self.consider()
+    }
+
+    /// Why nothing that is here serves.
+    fn not_here(&self) -> String {
+        let path = &self.wanted.path;
+        match &self.other {
+            Some(other) => other.to_string(),
+            None => format!("{path} is not there, and nothing says where to get it"),
+        }
+    }
+
+    /// Where the file comes from, as it is remembered.
+    fn source(&self) -> Option<&str> {
+        self.wanted.origin.as_ref().map(Origin::source)
     }
 
     fn ask(&mut self) -> Step {
         let Some(route) = &self.route else { return self.over(self.transient("it has no address")) };
         // A part of nobody knows what goes on only where the hash will tell.
-        let is_known = self.part.validator.is_some() || self.wanted.sha256.is_some();
+        let is_same = self.part.validator.is_some() && self.part.source.as_deref() == self.source();
+        let is_known = is_same || self.wanted.sha256.is_some();
         let is_too_large = self.part.total.is_some_and(|total| self.part.bytes > total);
         let from = if is_known && !is_too_large { self.part.bytes } else { 0 };
         let request = FileRequest {
@@ -274,6 +292,17 @@ impl Download {
                 return self.again(&format!("its server answers {status}"), pause);
             }
         };
+        if let Some(other) = self.other.take_if(|other| !other.is_ours) {
+            return match offered.total {
+                Some(total) if total == other.had.bytes => Step::Done(Ok(other.had)),
+                total => {
+                    let wanted = total.map_or("an unknown size".to_owned(), |total| format!("{total} bytes"));
+                    let why =
+                        format!("{other}: it has {} bytes, not {wanted}. Move it away", other.had.bytes);
+                    self.over(self.permanent(&why))
+                }
+            };
+        }
         if let (Some(total), Some(approx)) = (offered.total, self.wanted.approx_bytes)
             && total > at_most(approx)
         {
@@ -306,14 +335,15 @@ impl Download {
         if let Some(room) = room
             && room.free.saturating_sub(missing.unwrap_or(0)) < room.kept()
         {
-            return self.over(self.is_full(missing, Some(room)));
+            return self.full(all, from, Some(room));
         }
-        let limit = match (total, self.wanted.approx_bytes) {
-            (Some(total), _) => total,
-            (None, Some(approx)) => at_most(approx),
-            (None, None) => u64::MAX,
-        };
-        self.part = Part { bytes: from, total, validator: validator.clone(), ..Part::default() };
+        // Of what nobody knows how large it is, no more than there is room for.
+        let spare = room.map(|room| room.free.saturating_sub(room.kept()));
+        let most = spare.map_or(u64::MAX, |spare| from.saturating_add(spare));
+        let limit = total.unwrap_or_else(|| most.min(self.wanted.approx_bytes.map_or(u64::MAX, at_most)));
+        self.bound = room.filter(|_| total.is_none() && limit == most);
+        let source = self.source().map(str::to_owned);
+        self.part = Part { bytes: from, total, validator: validator.clone(), source, ..Part::default() };
         self.state = State::Writing;
         Step::Write(Write { from, limit, total, validator })
     }
@@ -336,6 +366,7 @@ impl Download {
             End::Stalled(span) => {
                 self.over(self.transient(&format!("nothing came for {} s", span.as_secs())))
             }
+            End::TooMuch if self.bound.is_some() => self.full(None, bytes, self.bound),
             End::TooMuch => self.empty(Some(self.transient("its server sends more than it announced"))),
             End::DiskFull => {
                 self.state = State::Filled;
@@ -401,6 +432,13 @@ impl Download {
         Step::Done(Err(error))
     }
 
+    /// The disk is full, with `bytes` of `all` on it. What can never be whole only takes room.
+    fn full(&mut self, all: Option<u64>, bytes: u64, room: Option<Room>) -> Step {
+        let error = self.is_full(all.map(|all| all.saturating_sub(bytes)), room);
+        let most = room.map_or(u64::MAX, |room| room.total.saturating_sub(room.kept()));
+        if all.is_some_and(|all| all <= most) { self.over(error) } else { self.empty(Some(error)) }
+    }
+
     fn is_full(&self, missing: Option<u64>, room: Option<Room>) -> EngineError {
         let folder = self.wanted.path.rsplit_once(['/', '\\']).map_or("", |(folder, _)| folder);
         let missing = missing.map_or("more".to_owned(), |missing| format!("{} more", Size(missing)));
@@ -428,21 +466,6 @@ impl Download {
     }
 }
 
-impl Room {
-    /// What is kept free for others: a tenth, but no more of a large disk than [`KEPT_FREE`].
-    fn kept(self) -> u64 {
-        (self.total / 10).min(KEPT_FREE)
-    }
-}
-
-/// The most of a disk that is kept free, in bytes.
-const KEPT_FREE: u64 = 10 << 30;
-
-/// The most that a file may have that is about that large.
-fn at_most(approx: u64) -> u64 {
-    approx.saturating_add(approx / 10).saturating_add(SLACK)
-}
-
 /// The way to a file.
 fn route(origin: &Origin) -> Result<Route, String> {
     let route = Route::parse(&origin.url, origin.reach)?;
@@ -456,27 +479,5 @@ fn checked(route: &Route) -> Result<(), &'static str> {
         "https" => Ok(()),
         "http" if route.reach() == Reach::Loopback => Ok(()),
         _ => Err("is not encrypted: https is wanted"),
-    }
-}
-
-/// A size for a person to read.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    #[expect(clippy::cast_precision_loss, reason = "a person reads three digits")]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes if bytes < 10_000 => write!(f, "{bytes} bytes"),
-            bytes if bytes < 10_000_000_000 => write!(f, "{:.1} MB", bytes as f64 / 1e6),
-            bytes => write!(f, "{:.1} GB", bytes as f64 / 1e9),
-        }
-    }
-}
-
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

@@ -28,7 +28,7 @@ pub enum Step {
     Write(Write),
     /// Empty the part: [`Seen::Emptied`].
     Empty,
-    /// The part is the file: put it in its place, and remember its hash: [`Seen::Finished`].
+    /// The part is the file: put it in its place, and remember its hash and where it came from: [`Seen::Finished`].
     Finish,
     /// Wait: [`Seen::Paused`].
     Pause(Duration),
@@ -87,6 +87,9 @@ pub struct Found {
     pub modified_ns: u64,
     /// Its hash, where that is remembered and the file has not changed since.
     pub sha256: Option<[u8; 32]>,
+    /// The address that it was downloaded from, without its query, where that is remembered and the file has not changed
+    /// since.
+    pub source: Option<String>,
 }
 
 /// A part of a file, on disk.
@@ -100,6 +103,8 @@ pub struct Part {
     pub validator: Option<String>,
     /// How large the file was to be.
     pub total: Option<u64>,
+    /// The address that it came from, without its query, as was remembered.
+    pub source: Option<String>,
 }
 
 /// Room on a disk, in bytes.

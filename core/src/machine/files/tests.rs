@@ -1,6 +1,6 @@
 //! A download on a disk and from a server of a few lines, which do what disks and servers do.
 
-use alloc::{string::ToString as _, vec};
+use alloc::{borrow::ToOwned as _, string::ToString as _, vec};
 
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -52,7 +52,11 @@ struct World {
     /// What is on the disk.
     part: Vec<u8>,
     note: (Option<String>, Option<u64>),
+    /// Where the part came from.
+    part_of: Option<String>,
     place: Option<Vec<u8>>,
+    /// Where what is in the place came from.
+    source: Option<String>,
     room: Room,
     /// What the server sends as its next body, and whether it breaks off.
     body: (Vec<u8>, bool),
@@ -71,7 +75,9 @@ impl World {
             turns: turns.into_iter().collect::<Vec<_>>().into_iter(),
             part: Vec::new(),
             note: (None, None),
+            part_of: None,
             place: None,
+            source: None,
             room: DISK,
             body: (Vec::new(), false),
             asked: Vec::new(),
@@ -80,13 +86,19 @@ impl World {
     }
 
     fn have(&mut self, wanted: FileWanted) -> Result<FileHad, EngineError> {
+        let source = wanted.origin.as_ref().map(|origin| origin.source().to_owned());
         let mut download = Download::new(wanted);
         let mut seen = Seen::Started;
         for _ in 0..1_000 {
             seen = match download.next(seen) {
                 Step::Look(paths) => {
-                    let found =
-                        |bytes: &Vec<u8>| Found { bytes: bytes.len() as u64, modified_ns: 1, sha256: None };
+                    let found = |bytes: &Vec<u8>| Found {
+                        bytes: bytes.len() as u64,
+                        modified_ns: 1,
+                        // As on disk, where both are remembered of what was downloaded.
+                        sha256: self.source.as_ref().map(|_| digest(bytes)),
+                        source: self.source.clone(),
+                    };
                     let at = |path: &String| if path == PATH { self.place.as_ref().map(found) } else { None };
                     Seen::Looked(paths.iter().map(at).collect())
                 }
@@ -97,17 +109,23 @@ impl World {
                     sha256: digest(&self.part),
                     validator: self.note.0.clone(),
                     total: self.note.1,
+                    source: self.part_of.clone(),
                 }),
                 Step::Fetch(request) => Seen::Answered(self.answer(&request)),
                 Step::Room => Seen::Room(Some(self.room)),
-                Step::Write(write) => Seen::Written(self.write(&write)),
+                Step::Write(write) => {
+                    self.part_of.clone_from(&source);
+                    Seen::Written(self.write(&write))
+                }
                 Step::Empty => {
                     self.part.clear();
                     self.note = (None, None);
+                    self.part_of = None;
                     Seen::Emptied
                 }
                 Step::Finish => {
                     self.place = Some(core::mem::take(&mut self.part));
+                    (self.source, self.part_of) = (source.clone(), None);
                     Seen::Finished
                 }
                 Step::Pause(span) => {
@@ -180,6 +198,9 @@ fn wanted(sha256: Option<[u8; 32]>) -> FileWanted {
     FileWanted { path: PATH.into(), copies: Vec::new(), origin: Some(origin), approx_bytes: None, sha256 }
 }
 
+/// Where [`wanted`] comes from.
+const SOURCE: &str = "https://models.test/model.gguf";
+
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let status =
         prop_oneof![5 => Just(None), 1 => proptest::sample::select(vec![Some(0), Some(500), Some(429)])];
@@ -202,6 +223,7 @@ proptest! {
         world.part = old[..part.min(old.len())].to_vec();
         if knows {
             world.note = (Some("\"0\"".into()), Some(old.len() as u64));
+            world.part_of = Some(SOURCE.into());
         }
         let wanted = wanted(Some(digest(old)));
         let outcome = world.have(wanted.clone());
@@ -304,4 +326,136 @@ fn how_far_it_is_is_never_more_than_all() {
     let transfer = |bytes| download.transfer(bytes);
     assert_eq!(transfer(4), Transfer { name: "model.gguf".into(), done: 4, total: Some(10) });
     assert_eq!(transfer(11).total, None);
+}
+
+#[test]
+fn what_has_the_name_is_not_the_file_for_that() {
+    const FILE: &[u8] = b"0123456789";
+    const OTHER: &[u8] = b"987654321O";
+    /// It is used as it is.
+    const USED: Option<&[u64]> = Some(&[]);
+    /// Its server was asked, and it is used.
+    const ASKED: Option<&[u64]> = Some(&[0]);
+    let hash = Some(digest(FILE));
+    let elsewhere = Some("https://models.test/other/model.gguf");
+    for (place, source, approx_bytes, sha256, used) in [
+        // What was downloaded here.
+        (OTHER, Some(SOURCE), Some(7), None, USED),
+        (OTHER, elsewhere, Some(10), None, None),
+        (OTHER, elsewhere, None, None, None),
+        (OTHER, Some(SOURCE), None, hash, None),
+        (FILE, elsewhere, None, hash, USED),
+        // What somebody put there.
+        (OTHER, None, Some(10), None, USED),
+        (OTHER, None, Some(7), None, ASKED),
+        (OTHER, None, None, None, ASKED),
+        (FILE, None, Some(7), hash, USED),
+    ] {
+        let case = alloc::format!("{source:?} {approx_bytes:?} {sha256:?}");
+        let mut world = World::new(&[FILE], []);
+        (world.place, world.source) = (Some(place.to_vec()), source.map(str::to_owned));
+        let had = world.have(FileWanted { approx_bytes, sha256, ..wanted(None) }).unwrap();
+        assert_eq!(had.bytes, 10);
+        match used {
+            Some(asked) => {
+                assert_eq!((world.asked.as_slice(), world.place.as_deref()), (asked, Some(place)), "{case}")
+            }
+            None => {
+                assert_eq!(world.place.as_deref(), Some(FILE), "{case}");
+                assert_eq!(world.source.as_deref(), Some(SOURCE), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_somebody_put_there_is_never_overwritten() {
+    let file: &[u8] = b"0123456789";
+    let is = "model.gguf can't be downloaded from https://models.test/model.gguf: /models/model.gguf is another file than \
+              the one wanted: ";
+    let hashed =
+        "its SHA-256 is ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad. Move it away";
+    for (sha256, says_length, why) in [
+        (None, true, "it has 3 bytes, not 10 bytes. Move it away"),
+        (None, false, "it has 3 bytes, not an unknown size. Move it away"),
+        (Some(digest(file)), true, hashed),
+    ] {
+        let mut world = World::new(&[file], [Turn { says_length, ..Turn::default() }]);
+        world.place = Some(b"abc".to_vec());
+        let error = world.have(FileWanted { approx_bytes: Some(10), ..wanted(sha256) }).unwrap_err();
+        assert_eq!(error, EngineError::permanent(alloc::format!("{is}{why}")));
+        assert_eq!(world.place.as_deref(), Some(b"abc".as_slice()));
+    }
+    // Nor is what nobody can read.
+    let mut download = Download::new(wanted(Some([0; 32])));
+    download.next(Seen::Started);
+    let found = Found { bytes: 3, modified_ns: 1, sha256: None, source: None };
+    assert_eq!(download.next(Seen::Looked(vec![Some(found)])), Step::Hash(PATH.into()));
+    let Step::Done(Err(error)) = download.next(Seen::Trouble("no permission".into())) else { panic!() };
+    assert!(error.retryable && error.message.ends_with("/models/model.gguf can't be read: no permission"));
+}
+
+#[test]
+fn a_part_from_elsewhere_goes_on_only_with_a_hash() {
+    let file: &[u8] = b"0123456789";
+    for (sha256, part_of, from) in [
+        (None, SOURCE, 4),
+        (None, "https://models.test/other/model.gguf", 0),
+        (Some(digest(file)), "https://models.test/other/model.gguf", 4),
+    ] {
+        let mut world = World::new(&[file], []);
+        (world.part, world.part_of) = (file[..4].to_vec(), Some(part_of.into()));
+        world.note = (Some("\"0\"".into()), Some(10));
+        world.have(wanted(sha256)).unwrap();
+        assert_eq!((world.asked.as_slice(), world.place.as_deref()), ([from].as_slice(), Some(file)));
+    }
+}
+
+#[test]
+fn what_nobody_knows_the_size_of_does_not_fill_the_disk() {
+    let file: &[u8] = b"0123456789";
+    let unsaid = Turn { says_length: false, ..Turn::default() };
+    for (free, approx_bytes, fits) in
+        [(19, None, false), (20, None, true), (19, Some(9), false), (20, Some(9), true)]
+    {
+        let mut world = World::new(&[file], [unsaid.clone()]);
+        world.room = Room { free, total: 100 };
+        match world.have(FileWanted { approx_bytes, ..wanted(Some(digest(file))) }) {
+            Ok(_) => assert!(fits),
+            Err(error) => {
+                assert!(!fits && error.retryable && error.message.contains("is too full"), "{error:?}");
+                assert_eq!(world.part, b"", "it takes room for nothing");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_can_never_be_whole_takes_no_room() {
+    for (says_length, total, is_kept) in [(true, 11, true), (true, 10, false), (false, 100, false)] {
+        let mut download = Download::new(wanted(None));
+        let mut world = World::new(&[b"0123456789"], [Turn { says_length, ..Turn::default() }]);
+        let mut seen = Seen::Started;
+        let step = loop {
+            seen = match download.next(seen) {
+                Step::Look(_) => Seen::Looked(vec![None]),
+                Step::Lock => Seen::Locked,
+                Step::Open => Seen::Opened(Part::default()),
+                Step::Fetch(request) => Seen::Answered(world.answer(&request)),
+                Step::Room => Seen::Room(None),
+                Step::Write(_) => {
+                    break download.next(Seen::Written(Written {
+                        bytes: 4,
+                        sha256: digest(b"0123"),
+                        end: End::DiskFull,
+                    }));
+                }
+                step => panic!("{step:?}"),
+            };
+        };
+        assert_eq!(step, Step::Room);
+        let step = download.next(Seen::Room(Some(Room { free: 0, total })));
+        assert_eq!(matches!(step, Step::Done(Err(_))), is_kept, "{step:?}");
+        assert_eq!(step == Step::Empty, !is_kept, "{step:?}");
+    }
 }
