@@ -118,6 +118,10 @@ pub(super) fn play_steps<T: core::fmt::Debug>(mut recipe: Box<dyn Recipe<T>>, st
                 happened = Happened::Paused;
                 continue;
             }
+            Effect::Compute(work) => {
+                happened = Happened::Computed(work());
+                continue;
+            }
             Effect::Done(outcome) => {
                 let left: Vec<_> = steps.collect();
                 assert!(left.is_empty(), "it is over ({outcome:?}) before {left:?}");

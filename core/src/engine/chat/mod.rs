@@ -5,8 +5,8 @@ mod pictures;
 mod request;
 
 pub(super) use completion::completion;
-pub(super) use pictures::Pictures;
-pub(super) use request::request;
+pub(super) use pictures::{Fetched, Pictures};
+pub(super) use request::{write, written};
 
 /// The path that is asked.
 pub(super) const PATH: &str = "v1/chat/completions";

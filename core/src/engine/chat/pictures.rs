@@ -24,12 +24,26 @@ const MAX_PICTURES_BYTES: usize = 64 * 1024 * 1024;
 /// How long one may take to be fetched.
 const PICTURE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Fetches the pictures, one after the other, and gives them as `data:` URLs, since a server may not reach, or not want
-/// to reach, where they lie. Its errors are not yet fit to be shown.
+/// A picture, as it was fetched.
+pub(in crate::engine) struct Fetched {
+    format: Format,
+    bytes: Vec<u8>,
+}
+
+impl Fetched {
+    /// The picture as a `data:` URL, since a server may not reach, or not want to reach, where it lies.
+    pub(super) fn address(&self) -> String {
+        let mut address = format!("data:{};base64,", self.format.mime());
+        STANDARD.encode_string(&self.bytes, &mut address);
+        address
+    }
+}
+
+/// Fetches the pictures, one after the other. Its errors are not yet fit to be shown.
 pub(in crate::engine) struct Pictures {
     policy: InputPolicy,
     wanted: VecDeque<String>,
-    gathered: Vec<String>,
+    gathered: Vec<Fetched>,
     bytes: usize,
     fetch: Option<Fetch>,
 }
@@ -47,7 +61,7 @@ impl Pictures {
     }
 
     /// Takes what needs no fetching, and begins to fetch the next one.
-    fn gather(&mut self) -> Result<Effect<Vec<String>>, EngineError> {
+    fn gather(&mut self) -> Result<Effect<Vec<Fetched>>, EngineError> {
         let count = self.wanted.len() + self.gathered.len();
         if count > MAX_PICTURES {
             return Err(EngineError::permanent(format_args!(
@@ -56,7 +70,7 @@ impl Pictures {
         }
         while let Some(address) = self.wanted.pop_front() {
             match self.policy.source(&address, MAX_PICTURE)? {
-                Source::Data(bytes) => self.take(&bytes)?,
+                Source::Data(bytes) => self.take(bytes)?,
                 Source::Fetch { url, reach } => {
                     let fetch = Fetch::new(self.policy, url, reach, MAX_PICTURE, PICTURE_TIMEOUT);
                     let effect = fetch.begin();
@@ -68,9 +82,9 @@ impl Pictures {
         Ok(Effect::Done(Ok(core::mem::take(&mut self.gathered))))
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+    fn take(&mut self, bytes: Vec<u8>) -> Result<(), EngineError> {
         let number = self.gathered.len() + 1;
-        let format = Format::of(bytes).filter(|format| format.is_picture());
+        let format = Format::of(&bytes).filter(|format| format.is_picture());
         let Some(format) = format else {
             return Err(EngineError::permanent(format_args!("picture {number} of the chat isn't a picture")));
         };
@@ -81,22 +95,20 @@ impl Pictures {
                 "the pictures of the chat are larger than {mib} MiB together"
             )));
         }
-        let mut address = format!("data:{};base64,", format.mime());
-        STANDARD.encode_string(bytes, &mut address);
-        self.gathered.push(address);
+        self.gathered.push(Fetched { format, bytes });
         Ok(())
     }
 }
 
-impl Recipe<Vec<String>> for Pictures {
-    fn next(&mut self, happened: Happened) -> Effect<Vec<String>> {
+impl Recipe<Vec<Fetched>> for Pictures {
+    fn next(&mut self, happened: Happened) -> Effect<Vec<Fetched>> {
         let fail = |error| Effect::Done(Err(error));
         match (&mut self.fetch, happened) {
             (None, Happened::Started) => self.gather().unwrap_or_else(fail),
             (None, _) => fail(interrupted()),
             (Some(fetch), happened) => fetch.next(happened).and_then(|outcome| {
                 let gathered = outcome.and_then(|bytes| {
-                    self.take(&bytes)?;
+                    self.take(bytes)?;
                     self.gather()
                 });
                 gathered.unwrap_or_else(fail)

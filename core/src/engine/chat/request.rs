@@ -1,13 +1,42 @@
 //! The request of a chat.
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use serde_json::{Map, Value, json};
 
-use crate::wire::{Finite, task::LlmTask};
+use super::pictures::Fetched;
+use crate::{
+    engine::{
+        contract::{Effect, EngineError, Happened, Output, Payload},
+        refusal::interrupted,
+    },
+    http::HttpBody,
+    wire::{Finite, task::LlmTask},
+};
+
+/// Makes the body of the request for `model`: on a thread of its own, since pictures are large. See [`written`].
+pub(in crate::engine) fn write<T>(model: &str, task: &LlmTask, pictures: Vec<Fetched>) -> Effect<T> {
+    let (model, task) = (model.to_owned(), task.clone());
+    Effect::Compute(Box::new(move || {
+        let pictures = pictures.into_iter().map(|picture| picture.address()).collect();
+        let HttpBody { bytes, .. } = HttpBody::json(&request(&model, &task, pictures));
+        Ok(Output::Bytes { ext: "json".to_owned(), payload: bytes.into() })
+    }))
+}
+
+/// The body that was made.
+pub(in crate::engine) fn written(happened: Happened) -> Result<HttpBody, EngineError> {
+    match happened {
+        Happened::Computed(Ok(Output::Bytes { payload: Payload::Memory(bytes), .. })) => {
+            Ok(HttpBody { content_type: "application/json".into(), bytes: Arc::unwrap_or_clone(bytes) })
+        }
+        Happened::Computed(Err(error)) => Err(error),
+        _ => Err(interrupted()),
+    }
+}
 
 /// What is asked of `model`: the chat, with `pictures` before the text of the user's last message.
-pub(in crate::engine) fn request(model: &str, task: &LlmTask, mut pictures: Vec<String>) -> Value {
+fn request(model: &str, task: &LlmTask, mut pictures: Vec<String>) -> Value {
     let mut messages: Vec<Value> = Vec::new();
     if let Some(system) = &task.system {
         messages.push(json!({ "role": "system", "content": system }));

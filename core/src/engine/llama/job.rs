@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{LlamaCpp, files::Files};
 use crate::{
     engine::{
-        chat::{self, Pictures, completion},
+        chat::{self, Fetched, Pictures, completion},
         contract::{Effect, EngineError, Happened, Output, Recipe},
         program::Words,
         refusal::interrupted,
@@ -40,7 +40,7 @@ pub(super) struct Job {
     task: LlmTask,
     /// What gives access to the pictures, and the key of the server.
     secrets: Vec<Secret>,
-    pictures: Vec<String>,
+    pictures: Vec<Fetched>,
     files: Files,
     had: Vec<FileHad>,
     /// Whether the server has lost its port to somebody else.
@@ -58,6 +58,8 @@ enum Stage {
         serving: Serving,
     },
     Waiting(Loading),
+    /// It has loaded, and the request is made.
+    Writing(Dialogue),
     Asking {
         call: Call,
         dialogue: Dialogue,
@@ -100,7 +102,7 @@ impl Job {
         Words { program: &self.engine.program, secrets: &self.secrets }
     }
 
-    fn gathered(&mut self, pictures: Vec<String>) -> Effect {
+    fn gathered(&mut self, pictures: Vec<Fetched>) -> Effect {
         let files =
             Files::of(&self.engine.models_root, self.engine.inputs, &self.claim, !pictures.is_empty());
         match files {
@@ -224,8 +226,12 @@ impl Job {
         for secret in &self.secrets {
             dialogue.conceal_secret(secret);
         }
-        let body = chat::request(&self.claim.model, &self.task, core::mem::take(&mut self.pictures));
-        let request = dialogue.post(chat::PATH, HttpBody::json(&body), MAX_JSON);
+        self.stage = Stage::Writing(dialogue);
+        chat::write(&self.claim.model, &self.task, core::mem::take(&mut self.pictures))
+    }
+
+    fn post(&mut self, dialogue: Dialogue, body: HttpBody) -> Effect {
+        let request = dialogue.post(chat::PATH, body, MAX_JSON);
         let (call, effect) = Call::begin(HttpRequest { reach: Reach::Loopback, ..request });
         self.stage = Stage::Asking { call, dialogue };
         effect
@@ -302,6 +308,13 @@ impl Recipe for Job {
                 let loading = *loading;
                 self.serve(loading)
             }
+            (Stage::Writing(dialogue), happened) => match chat::written(happened) {
+                Ok(body) => {
+                    let dialogue = dialogue.clone();
+                    self.post(dialogue, body)
+                }
+                Err(error) => fail(error),
+            },
             (Stage::Asking { call, .. }, happened) => {
                 call.next(happened).and_then(|outcome| self.answered(outcome))
             }

@@ -9,7 +9,6 @@ use crate::{
         input::InputPolicy,
         server::{Answered, Call, Dialogue, MAX_JSON},
     },
-    http::HttpBody,
     wire::task::LlmTask,
 };
 
@@ -23,6 +22,7 @@ pub(super) struct Chat {
 
 enum Stage {
     Gathering(Pictures),
+    Writing,
     Asking(Call),
 }
 
@@ -49,13 +49,19 @@ impl Recipe for Chat {
         match &mut self.stage {
             Stage::Gathering(pictures) => pictures.next(happened).and_then(|outcome| match outcome {
                 Ok(pictures) => {
-                    let body = HttpBody::json(&chat::request(&self.model, &self.task, pictures));
+                    self.stage = Stage::Writing;
+                    chat::write(&self.model, &self.task, pictures)
+                }
+                Err(error) => Effect::Done(Err(self.dialogue.discreet(&error))),
+            }),
+            Stage::Writing => match chat::written(happened) {
+                Ok(body) => {
                     let (call, effect) = Call::begin(self.dialogue.post(chat::PATH, body, MAX_JSON));
                     self.stage = Stage::Asking(call);
                     effect
                 }
                 Err(error) => Effect::Done(Err(self.dialogue.discreet(&error))),
-            }),
+            },
             Stage::Asking(call) => call.next(happened).and_then(|outcome| Effect::Done(self.read(outcome))),
         }
     }

@@ -25,6 +25,7 @@ const MAX_DEPTH: usize = 64;
 pub(in crate::engine) type Answered = Result<HttpAnswer, EngineError>;
 
 /// Makes requests, and errors out of answers, for one job.
+#[derive(Clone)]
 pub(in crate::engine) struct Dialogue {
     server: Server,
     /// What no error may say: the key, and what gives access to a job's inputs.

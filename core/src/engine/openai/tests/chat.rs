@@ -1,13 +1,17 @@
 //! `llm`.
 
-use alloc::{format, string::ToString, vec, vec::Vec};
+use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 use core::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{CHAT, KEY, engine};
 use crate::{
-    engine::transcript::{PNG, PNG_BASE64, json, ok, redirect, result, run, status},
+    engine::{
+        chat,
+        contract::{Effect, Engine as _, EngineError, Happened},
+        transcript::{PNG, PNG_BASE64, claim, json, ok, redirect, result, run, status},
+    },
     http::Reach,
 };
 
@@ -223,4 +227,20 @@ fn what_is_no_completion_is_an_error() {
     for cut in 0..whole.len() {
         assert!(run(&engine(), &hi(), vec![(CHAT, ok(&whole[..cut]))]).outcome.is_err(), "cut at {cut}");
     }
+}
+
+#[test]
+fn the_request_is_made_on_a_thread_of_its_own() {
+    let picture = format!("data:image/png;base64,{PNG_BASE64}");
+    let task =
+        json!({ "kind": "llm", "messages": [{ "role": "user", "content": "?" }], "images": [picture] });
+    let mut recipe = engine().recipe(&Arc::new(claim(&task)));
+    let Effect::Compute(work) = recipe.next(Happened::Started) else { panic!("it blocks who asks") };
+    assert!(
+        matches!(recipe.next(Happened::Computed(work())), Effect::Exchange(request) if request.url.ends_with(chat::PATH))
+    );
+    let mut recipe = engine().recipe(&Arc::new(claim(&task)));
+    assert!(matches!(recipe.next(Happened::Started), Effect::Compute(_)));
+    let failed = Happened::Computed(Err(EngineError::transient("no memory")));
+    assert!(matches!(recipe.next(failed), Effect::Done(Err(error)) if error.message == "no memory"));
 }
