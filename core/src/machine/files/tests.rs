@@ -356,14 +356,11 @@ fn what_has_the_name_is_not_the_file_for_that() {
         (world.place, world.source) = (Some(place.to_vec()), source.map(str::to_owned));
         let had = world.have(FileWanted { approx_bytes, sha256, ..wanted(None) }).unwrap();
         assert_eq!(had.bytes, 10);
-        match used {
-            Some(asked) => {
-                assert_eq!((world.asked.as_slice(), world.place.as_deref()), (asked, Some(place)), "{case}")
-            }
-            None => {
-                assert_eq!(world.place.as_deref(), Some(FILE), "{case}");
-                assert_eq!(world.source.as_deref(), Some(SOURCE), "{case}");
-            }
+        if let Some(asked) = used {
+            assert_eq!((world.asked.as_slice(), world.place.as_deref()), (asked, Some(place)), "{case}");
+        } else {
+            assert_eq!(world.place.as_deref(), Some(FILE), "{case}");
+            assert_eq!(world.source.as_deref(), Some(SOURCE), "{case}");
         }
     }
 }

@@ -194,7 +194,7 @@ mod unix {
     pub(super) struct Guard {
         holder: Child,
         id: Pid,
-        guard: Child,
+        shell: Child,
     }
 
     impl Guard {
@@ -205,8 +205,8 @@ mod unix {
             let held = holder.stdin.take().map_or_else(Stdio::null, Stdio::from);
             let group = id.as_raw_nonzero().get();
             let guard = shell(GUARD).arg(group.to_string()).arg(scratch).stdout(held).spawn();
-            let mut guard = match guard {
-                Ok(guard) => guard,
+            let mut shell = match guard {
+                Ok(shell) => shell,
                 Err(error) => {
                     // Its pipe has ended, and so will it.
                     let _ = holder.wait();
@@ -214,8 +214,8 @@ mod unix {
                 }
             };
             command.process_group(group);
-            let leash = guard.stdin.take();
-            Ok((Self { holder, id, guard }, leash))
+            let leash = shell.stdin.take();
+            Ok((Self { holder, id, shell }, leash))
         }
 
         pub(super) fn id(&self) -> Id {
@@ -226,8 +226,8 @@ mod unix {
         /// container is the parent of all that have lost theirs.
         pub(super) fn reap(&mut self) {
             // First: it must not kill a group whose number is somebody else's by then.
-            kill(Pid::from_child(&self.guard));
-            let _ = self.guard.wait();
+            kill(Pid::from_child(&self.shell));
+            let _ = self.shell.wait();
             while let Ok(Some(_)) | Err(Errno::INTR) = waitpgid(self.id, WaitOptions::empty()) {}
             // Has been waited for, which is fine.
             let _ = self.holder.wait();

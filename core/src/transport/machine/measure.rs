@@ -115,8 +115,9 @@ impl<P: Platform> LocalMachine<P> {
         let running = Arc::new(());
         let asked = Arc::downgrade(&running);
         let run = self.ridden(move |surroundings, folder, reins| {
-            let _running = running;
-            run::to_end(process, surroundings, folder, reins)
+            let ran = run::to_end(process, surroundings, folder, reins);
+            drop(running);
+            ran
         });
         match within(&self.platform, BOUND, run).await {
             Some(Ok(Unkept { ended, made: Some(Product::Memory(said)) })) => Answer::Said(ended, said),
