@@ -79,7 +79,7 @@ fn random_bytes_keep_every_promise() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for (target, body) in BODIES {
         // Two whole machines take their time.
-        let rounds = if *target == "pair" { 150 } else { 1_000 };
+        let rounds = if *target == "pair" { 100 } else { 700 };
         for round in 0..rounds {
             let mut data = vec![0; 40 + round % 400];
             rng.fill_bytes(&mut data);
@@ -91,9 +91,9 @@ fn random_bytes_keep_every_promise() {
 /// A session that gets somewhere: random operations, but the usual ones more often.
 #[test]
 fn plausible_sessions_keep_every_promise() {
-    let usual = [0, 2, 3, 4, 5, 6, 13, 16, 20, 20, 31, 31, 8, 9, 19];
+    let usual = [0, 2, 3, 4, 5, 6, 13, 16, 18, 20, 20, 31, 31, 8, 9, 19];
     let mut rng = ChaCha8Rng::seed_from_u64(2);
-    for round in 0..3_000 {
+    for round in 0..2_000 {
         let mut data = vec![u8::try_from(round % 256).unwrap_or(0), 0, 0, 2, 0];
         for _ in 0..150 {
             let dice = rng.next_u32();
