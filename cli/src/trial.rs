@@ -241,9 +241,9 @@ pub fn run(
     let start = Instant::now();
     let model = claim.model.clone();
     let moved = Arc::new(AtomicBool::new(false));
-    let moves = Arc::clone(&moved);
+    let seen = Arc::clone(&moved);
     let running = on.carry_out_showing(engine.recipe(&Arc::new(claim)), move |transfer| {
-        moves.store(true, Ordering::Relaxed);
+        seen.store(true, Ordering::Relaxed);
         on_transfer(transfer);
     });
     let limited = on.carry_out(Box::new(Limit { left: limit, step: Duration::ZERO, moved }));

@@ -22,7 +22,7 @@ use futures::{
 };
 
 use self::disk::{Lock, OpenPart, Place};
-use super::{LOG_TARGET, machine::OnTransfer, runtime::Runtime};
+use super::{machine::OnTransfer, runtime::Runtime};
 use crate::{
     engine::EngineError,
     http::{FileRequest, HttpFailure},
@@ -56,7 +56,7 @@ pub(super) async fn have<R: Runtime>(
     let carrying = Carrying {
         place: Arc::new(Place::of(&wanted)),
         lock: None,
-        told: Told { on_transfer, at: None, tenth: 0 },
+        told: Told { on_transfer, at: None },
         wanted_on: WantedOn::default(),
         runtime,
         user_agent,
@@ -300,8 +300,6 @@ impl<R: Runtime> Carrying<R> {
 struct Told {
     on_transfer: OnTransfer,
     at: Option<Mono>,
-    /// Of the whole, as the log says it.
-    tenth: u64,
 }
 
 impl Told {
@@ -313,14 +311,7 @@ impl Told {
         }
     }
 
-    fn tell_now(&mut self, transfer: Transfer) {
-        let Transfer { name, done, total } = &transfer;
-        let tenth = total.filter(|total| *total > 0).map_or(0, |total| done.saturating_mul(10) / total);
-        if tenth > self.tenth {
-            let total = total.unwrap_or(0);
-            log::info!(target: LOG_TARGET, "download of {name}: {}0 % of {total} bytes", tenth.min(10));
-        }
-        self.tenth = tenth;
+    fn tell_now(&self, transfer: Transfer) {
         (self.on_transfer)(transfer);
     }
 }
