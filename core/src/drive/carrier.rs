@@ -22,8 +22,8 @@ pub(super) struct Carrier<R> {
     user_agent: Arc<str>,
     on_transfer: OnTransfer,
     server: Option<Box<Kept>>,
-    /// Whom the run is for; none beside a worker.
-    model: Option<Model>,
+    /// Whom the run is for; none beside a worker, and between runs.
+    claim: Option<Arc<Claim>>,
     /// Files that programs made for this run.
     made: Vec<SpilledFile>,
 }
@@ -43,7 +43,7 @@ pub(super) enum Carried {
 }
 
 /// The model that a job wants, by its engine and name.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Model {
     engine: Option<String>,
     name: String,
@@ -88,7 +88,7 @@ impl Kept {
 
 impl<R: Runtime> Carrier<R> {
     pub(super) fn new(runtime: R, user_agent: Arc<str>, on_transfer: OnTransfer) -> Self {
-        Self { runtime, user_agent, on_transfer, server: None, model: None, made: Vec::new() }
+        Self { runtime, user_agent, on_transfer, server: None, claim: None, made: Vec::new() }
     }
 
     pub(super) fn runtime(&self) -> &R {
@@ -96,8 +96,8 @@ impl<R: Runtime> Carrier<R> {
     }
 
     /// A run begins.
-    pub(super) fn start(&mut self, claim: &Claim) {
-        self.model = Some(Model::of(claim));
+    pub(super) fn start(&mut self, claim: &Arc<Claim>) {
+        self.claim = Some(Arc::clone(claim));
         if let Some(server) = &mut self.server {
             server.in_use = false;
         }
@@ -172,7 +172,7 @@ impl<R: Runtime> Carrier<R> {
                 Some(_) => {}
                 None => {
                     let serving = server.launched.serving.clone();
-                    server.model.clone_from(&self.model);
+                    server.model = self.claim.as_deref().map(Model::of);
                     self.server = old;
                     return happened(Ok(serving));
                 }
@@ -194,7 +194,7 @@ impl<R: Runtime> Carrier<R> {
         match carried {
             Carried::Launched(wanted, Ok(launched)) => {
                 let serving: Serving = launched.serving.clone();
-                let model = self.model.clone();
+                let model = self.claim.as_deref().map(Model::of);
                 self.server = Some(Box::new(Kept { wanted, launched, model, in_use: true, gone: None }));
                 Happened::Serving(Ok(serving))
             }
@@ -214,6 +214,7 @@ impl<R: Runtime> Carrier<R> {
             Some(Output::Bytes { payload: Payload::File(file), .. }) => Some(file),
             _ => None,
         };
+        self.claim = None;
         let mut unused = std::mem::take(&mut self.made);
         unused.retain(|file| Some(file) != result);
         unused

@@ -66,7 +66,8 @@ impl WorkerStatus {
 
 #[derive(Debug, Default)]
 struct Seen {
-    current_job: Option<CurrentJob>,
+    /// Most workers have none most of the time, and there may be thousands of them.
+    current_job: Option<Box<CurrentJob>>,
     recent_jobs: RecentJobs,
     last_heartbeat: Option<HeartbeatStatus>,
     session: Option<SessionStatus>,
@@ -80,7 +81,7 @@ impl WorkerObservers {
 
     /// The job in hand.
     pub fn current_job(&self) -> Option<CurrentJob> {
-        self.lock().current_job.clone()
+        self.lock().current_job.as_deref().cloned()
     }
 
     /// The jobs that ended last, newest first, at most [`RECENT_JOBS_CAP`].
@@ -103,7 +104,7 @@ impl WorkerObservers {
         let seen = self.lock();
         WorkerStatus {
             session: seen.session.clone(),
-            current_job: seen.current_job.clone(),
+            current_job: seen.current_job.as_deref().cloned(),
             last_job: seen.recent_jobs.iter().next(),
             last_heartbeat: seen.last_heartbeat.clone(),
         }
@@ -150,7 +151,7 @@ impl WorkerObservers {
     pub(super) fn observe(&self, observation: Observation) {
         let mut seen = self.lock();
         match observation {
-            Observation::CurrentJob(job) => seen.current_job = job,
+            Observation::CurrentJob(job) => seen.current_job = job.map(Box::new),
             Observation::Heartbeat(status) => seen.last_heartbeat = Some(status),
             Observation::Session(status) => seen.session = Some(status),
             Observation::Threshold(gb) => {
