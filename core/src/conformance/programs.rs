@@ -51,6 +51,7 @@ pub const ALL: &[(&str, MachineTest)] = &[
     ("a_signal_is_told", a_signal_is_told),
     ("who_makes_more_than_it_may_is_stopped", who_makes_more_than_it_may_is_stopped),
     ("only_a_file_is_taken", only_a_file_is_taken),
+    ("what_was_left_is_taken_before_it_is_cleared_away", what_was_left_is_taken_before_it_is_cleared_away),
     ("input_that_is_not_read_holds_nothing_up", input_that_is_not_read_holds_nothing_up),
     ("what_outlives_its_program_is_ended", what_outlives_its_program_is_ended),
     ("what_nobody_waits_for_is_killed", what_nobody_waits_for_is_killed),
@@ -270,6 +271,15 @@ fn only_a_file_is_taken(subject: Subject<'_>) {
             let why = subject.run(leaving(makes, keep)).unwrap_err().to_string();
             assert!(why.ends_with("what it left as out is not a file"), "{makes}: {why}");
         }
+    }
+}
+
+fn what_was_left_is_taken_before_it_is_cleared_away(subject: Subject<'_>) {
+    for n in 0..100 {
+        let keep = if n % 2 == 0 { Keep::File } else { Keep::Memory };
+        let ran = subject.run(leaving(&format!("echo {n} > out"), keep)).unwrap();
+        let bytes = if keep == Keep::File { file(ran).0 } else { memory(ran) };
+        assert_eq!(bytes, format!("{n}\n").into_bytes());
     }
 }
 

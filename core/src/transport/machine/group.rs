@@ -89,13 +89,15 @@ impl Reins {
         }
     }
 
-    /// Kills what is left, and holds nothing any more.
-    fn release(&self) {
+    /// Kills what is left, and holds nothing any more. What the guard watches is given back: until the guard is gone it must
+    /// not end, or it would clear away the result that is about to be taken.
+    #[must_use = "it is dropped behind the guard"]
+    fn release(&self) -> Option<system::Leash> {
         let mut pulled = self.lock();
         if let Some(id) = pulled.runs.take() {
             system::kill(id);
         }
-        pulled.leash = None;
+        pulled.leash.take()
     }
 }
 
@@ -136,8 +138,9 @@ impl Group {
                 Ok(Self { child, reins: reins.clone(), guard })
             }
             Err(error) => {
-                reins.release();
+                let leash = reins.release();
                 guard.reap();
+                drop(leash);
                 Err(error)
             }
         }
@@ -151,11 +154,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.reins.release();
+        let leash = self.reins.release();
         // It was killed, unless it has been waited for; then this is at once.
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.guard.reap();
+        drop(leash);
     }
 }
 
