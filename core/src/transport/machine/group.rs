@@ -139,7 +139,7 @@ impl Group {
             }
             Err(error) => {
                 let leash = reins.release();
-                guard.reap();
+                guard.reap(leash.is_none());
                 drop(leash);
                 Err(error)
             }
@@ -158,7 +158,7 @@ impl Drop for Group {
         // It was killed, unless it has been waited for; then this is at once.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.guard.reap();
+        self.guard.reap(leash.is_none());
         drop(leash);
     }
 }
@@ -227,10 +227,13 @@ mod unix {
         }
 
         /// The group was killed: waits for those that are this process's own. A worker that is the first process of a
-        /// container is the parent of all that have lost theirs.
-        pub(super) fn reap(&mut self) {
+        /// container is the parent of all that have lost theirs. A guard that was let go ends by itself when it has cleared
+        /// away, which this process may not live to do.
+        pub(super) fn reap(&mut self, was_let_go: bool) {
             // First: it must not kill a group whose number is somebody else's by then.
-            kill(Pid::from_child(&self.shell));
+            if !was_let_go {
+                kill(Pid::from_child(&self.shell));
+            }
             let _ = self.shell.wait();
             while let Ok(Some(_)) | Err(Errno::INTR) = waitpgid(self.id, WaitOptions::empty()) {}
             // Has been waited for, which is fine.
@@ -298,7 +301,7 @@ mod elsewhere {
 
         pub(super) fn id(&self) -> Id {}
 
-        pub(super) fn reap(&mut self) {}
+        pub(super) fn reap(&mut self, _: bool) {}
     }
 
     pub(super) fn kill((): Id) {}
