@@ -58,7 +58,9 @@ fn main() {
             });
         }
     }
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // Most of it waits.
+    arguments.test_threads.get_or_insert(6);
     libtest_mimic::run(&arguments, trials).exit();
 }
 
