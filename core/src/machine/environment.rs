@@ -111,15 +111,15 @@ mod tests {
     fn what_programs_need_is_handed_on() {
         for (name, value) in [
             ("PATH", "/usr/bin:/bin"),
-            ("HOME", "/root"),
-            ("PWD", "/root"),
+            ("HOME", "/home/me"),
+            ("PWD", "/home/me"),
             ("OLDPWD", "/"),
             ("LD_LIBRARY_PATH", "/opt/lib"),
             ("CUDA_VISIBLE_DEVICES", "0"),
             ("TOKENIZERS_PARALLELISM", "false"),
             ("GIT_AUTHOR_NAME", "A"),
             ("KEYBOARD", "de"),
-            ("XAUTHORITY", "/root/.Xauthority"),
+            ("XAUTHORITY", "/home/me/.Xauthority"),
             ("HF_HUB_OFFLINE", "1"),
             ("HTTP_PROXY", "http://proxy:3128"),
             ("HTTPS_PROXY", "http://user@proxy:3128/a:b@c"),
