@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::{Effect, EngineError, Happened, Output, Payload, SpilledFile},
     machine::{Ended, Made, ProgramFailure, Ran, ServerWanted, Serving},
-    wire::Claim,
+    wire::{Claim, ModelSource},
 };
 
 /// What carries out the effects of one run at a time.
@@ -42,16 +42,19 @@ pub(super) enum Carried {
     Launched(ServerWanted, Result<Launched, ProgramFailure>),
 }
 
-/// The model that a job wants, by its engine and name.
-#[derive(PartialEq, Eq)]
+/// The model that a job wants: another one of the same name comes from elsewhere.
 struct Model {
-    engine: Option<String>,
     name: String,
+    source: Option<ModelSource>,
 }
 
 impl Model {
     fn of(claim: &Claim) -> Self {
-        Self { engine: claim.engine().map(Into::into), name: claim.model.clone() }
+        Self { name: claim.model.clone(), source: claim.model_source.clone() }
+    }
+
+    fn is_of(&self, claim: &Claim) -> bool {
+        self.name == claim.model && ModelSource::are_same(self.source.as_ref(), claim.model_source.as_ref())
     }
 }
 
@@ -237,9 +240,8 @@ impl<R: Runtime> Carrier<R> {
 
     /// Whether the model that a job wants is loaded.
     pub(super) fn has_loaded(&mut self, claim: &Claim) -> bool {
-        let wanted = Model::of(claim);
-        self.server
-            .as_mut()
-            .is_some_and(|server| server.model.as_ref() == Some(&wanted) && server.ended().is_none())
+        self.server.as_mut().is_some_and(|server| {
+            server.model.as_ref().is_some_and(|model| model.is_of(claim)) && server.ended().is_none()
+        })
     }
 }

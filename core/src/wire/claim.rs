@@ -270,7 +270,7 @@ impl Claim {
         self.job_id == other.job_id
             && self.model == other.model
             && self.task.same_work(&other.task)
-            && same_source(self.model_source.as_ref(), other.model_source.as_ref())
+            && ModelSource::are_same(self.model_source.as_ref(), other.model_source.as_ref())
     }
 
     /// The engine that must run the job; `None` when any that knows the model may (0.2).
@@ -298,13 +298,16 @@ impl Claim {
     }
 }
 
-fn same_source(a: Option<&ModelSource>, b: Option<&ModelSource>) -> bool {
-    let plain = |source: &ModelSource| {
-        let mut source = source.clone();
-        source.files.iter_mut().for_each(|file| strip_query(&mut file.url));
-        source
-    };
-    a == b || a.map(plain) == b.map(plain)
+impl ModelSource {
+    /// Whether a model comes from the same place, URLs compared without their query (section 6).
+    pub(crate) fn are_same(a: Option<&Self>, b: Option<&Self>) -> bool {
+        let plain = |source: &Self| {
+            let mut source = source.clone();
+            source.files.iter_mut().for_each(|file| strip_query(&mut file.url));
+            source
+        };
+        a == b || a.map(plain) == b.map(plain)
+    }
 }
 
 /// A claim as it stands on the wire, read in one pass.

@@ -230,6 +230,15 @@ fn a_server_is_kept_for_the_next_job_and_stopped_for_another() {
     assert_eq!(rig.world.state().machine.news(), ["kill b"], "none outlives its worker");
 }
 
+#[test]
+fn a_server_whose_files_are_others_by_now_is_another_server() {
+    let mut rig = working(false);
+    rig.llm("j-1", &[Serve("a#old")]);
+    rig.llm("j-2", &[Serve("a#new")]);
+    assert_eq!(rig.news(), ["launch a", "stop a", "launch a"]);
+    assert_eq!(rig.seen(), [at(1), at(2)]);
+}
+
 /// Where the n-th server listens.
 fn at(nth: usize) -> String {
     format!("http://127.0.0.1:{nth}")

@@ -62,10 +62,11 @@ pub(super) fn died() -> Ended {
     Ended { code: Some(3), signal: None, stderr: b"out of memory".to_vec() }
 }
 
-/// A server that is called so.
+/// A server that is called so; behind a `#` stands what it loads.
 pub(super) fn server(name: &str, idle: std::time::Duration) -> ServerWanted {
+    let (name, loads) = name.split_once('#').map_or((name, None), |(name, loads)| (name, Some(loads.into())));
     let program = Program { program: name.into(), arguments: vec![Part::Port.into()], ..Program::default() };
-    ServerWanted { program, loads: Vec::new(), idle }
+    ServerWanted { program, loads: loads.into_iter().collect(), idle }
 }
 
 struct Fake(World);
