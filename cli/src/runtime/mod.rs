@@ -9,20 +9,11 @@
 //! # Ok::<_, studio_worker::Error>(())
 //! ```
 
-use std::{
-    convert::Infallible,
-    fmt::Write as _,
-    path::Path,
-    pin::pin,
-    sync::{
-        Arc,
-        mpsc::{self, RecvTimeoutError},
-    },
-    thread,
-    time::Duration,
-};
+mod run;
+mod watch;
 
-use futures::future::{Either, select};
+use std::{fmt::Write as _, path::Path};
+
 use serde_json::{Value, json};
 pub use studio_worker_core::{
     drive::{WorkerHandle, WorkerObservers, record_recent_job},
@@ -32,30 +23,19 @@ pub use studio_worker_core::{
     },
 };
 use studio_worker_core::{
-    engine::{Engine, EngineError, Missing, Models, Survey, advertise},
+    engine::{Engine, EngineError, advertise},
     machine::Memory,
     wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
-    worker::{LogLine, Options, Settings},
+    worker::{LogLine, Settings},
 };
+
+pub use run::{run, run_loops};
 
 use crate::{
     Error, VERSION,
-    config::{Config, ConfigFile, ConfigStore, DEFAULT_API_BASE_URL, Edit, Seen, Watcher, gigabytes, masked},
-    engines::{self, Engines, Pace},
-    lock::InstanceLock,
-    logging, machine,
-    runtimes::Runtime,
-    signals::Shutdown,
+    config::{Config, ConfigFile, DEFAULT_API_BASE_URL, Edit, gigabytes, masked},
+    engines, logging, machine,
 };
-
-/// Between two looks at the configuration. A change counts at the second look, so it reaches a running worker within
-/// one heartbeat.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Looks at the configuration between two surveys of the engines: a minute.
-const SURVEY_LOOKS: u32 = 60;
-
-const UNUSABLE: &str = "the worker goes on as it was, since the changed configuration can't be used";
 
 /// The flags of `studio-worker register`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -285,203 +265,4 @@ pub fn disclosure(config: &Config) -> Option<String> {
             config.api_base_url(),
         )
     })
-}
-
-/// Runs a worker with the configuration in `file` until it ends: by a signal, or since it can't go on.
-pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
-    let shutdown = Shutdown::listen().map_err(Error::Signals)?;
-    file.load_or_create()?;
-    let lock = InstanceLock::acquire(file)?;
-    // Read under the lock: a worker that ran until now may have stored something as its last.
-    let config = file.load()?;
-    log_startup_banner(&config, file.path());
-    for (line, key) in file.unknown_keys()? {
-        log::warn!(
-            "{}, line {line}: the key `{key}` is not known here, and means nothing",
-            file.path().display()
-        );
-    }
-    let exit = on.block_on(run_loops(file.clone(), config, on, Some(shutdown)))??;
-    drop(lock);
-    match exit {
-        Exit::Drained | Exit::Stopped => Ok(()),
-        exit => Err(Error::Ended(exit)),
-    }
-}
-
-/// Drives a worker, its configuration's watcher and, if there is one, the operator's way to end it. The caller sees to
-/// it that only one worker runs with a configuration ([`InstanceLock`]), and polls this on the runtime that it names
-/// ([`Runtime::block_on`]).
-pub async fn run_loops(
-    file: ConfigFile,
-    config: Config,
-    on: Runtime,
-    shutdown: Option<Shutdown>,
-) -> Result<Exit, Error> {
-    let pace = Pace::of(&config);
-    let engines = engines::build(&config, &pace)
-        .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
-    let (engine, found) = engines.survey(on).await;
-    log_services(&config, &*engine, &found);
-    if config.only_when_idle {
-        log::warn!(
-            "`only_when_idle` is not in this version: jobs are taken also while somebody uses this machine"
-        );
-    }
-    if let Some(disclosure) = disclosure(&config) {
-        log::warn!("{disclosure}");
-    }
-    let memory = on.measure().await;
-    let mut options = Options::new(settings(&config, &*engine, memory), format!("studio-worker/{VERSION}"));
-    options.run_limit = Duration::from_secs(config.job_limit_secs.into());
-    let store = Arc::new(ConfigStore::new(file.clone()));
-    let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
-    let forwarding = logging::forward_to(handle.clone());
-    // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
-    // than a timer, which wakes two others.
-    let (ends, ended) = mpsc::channel();
-    let (watcher, told) = (Watcher::new(file, config), handle.clone());
-    let watching =
-        move || watch(watcher, Served { engines, engine, found, memory, on }, &pace, &told, &ended);
-    if let Err(error) = thread::Builder::new().name("config".into()).spawn(watching) {
-        log::warn!(
-            "changes of the configuration count after a restart only, since no thread could be had: {error}"
-        );
-    }
-    let exit = match shutdown {
-        None => driving.await,
-        Some(shutdown) => match select(driving, pin!(shutdown.steer(handle))).await {
-            Either::Left((exit, _)) => exit,
-            Either::Right((never, _)) => match never {},
-        },
-    };
-    drop((forwarding, ends));
-    Ok(exit)
-}
-
-/// What is served, and how that is found out.
-struct Served {
-    engines: Engines,
-    engine: Arc<dyn Engine>,
-    found: Survey,
-    /// As it was at the start.
-    memory: Memory,
-    on: Runtime,
-}
-
-impl Served {
-    /// Looks again: whether something else is served now.
-    fn look(&mut self) -> Result<bool, Error> {
-        let (engine, found) = self.on.block_on(self.engines.survey(self.on))?;
-        let changed = found.services != self.found.services;
-        if changed {
-            self.engine = engine;
-        }
-        self.found = found;
-        Ok(changed)
-    }
-
-    /// Takes other engines, and looks what they serve.
-    fn replace(&mut self, engines: Engines) -> Result<(), Error> {
-        let (engine, found) = self.on.block_on(engines.survey(self.on))?;
-        *self = Self { engines, engine, found, ..*self };
-        Ok(())
-    }
-}
-
-/// Takes over what changes in the configuration and in what engines can serve, until the other end of `ended` is dropped.
-fn watch(
-    mut watcher: Watcher,
-    mut served: Served,
-    pace: &Pace,
-    handle: &WorkerHandle,
-    ended: &mpsc::Receiver<Infallible>,
-) {
-    let mut known = watcher.config().clone();
-    let mut looks = 0;
-    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
-        let config = match watcher.look() {
-            Seen::Changed(config) => Some(config),
-            Seen::Nothing => None,
-            Seen::Mended => {
-                log::info!("the configuration is fine again");
-                None
-            }
-            Seen::Broken(problem) => {
-                log::warn!("{UNUSABLE}: {problem}");
-                None
-            }
-        };
-        looks += 1;
-        let due = looks >= SURVEY_LOOKS && served.engines.can_change();
-        let Some(config) = config else {
-            if due {
-                looks = 0;
-                look_again(&mut served, &known, handle);
-            }
-            continue;
-        };
-        pace.follow(&config);
-        let mut changed = None;
-        if !engines::same(&known, &config) {
-            let replaced = engines::build(&config, pace)
-                .map_err(|problem| problem.to_string())
-                .and_then(|engines| served.replace(engines).map_err(|problem| problem.to_string()));
-            match replaced {
-                Ok(()) => {
-                    log_services(&config, &*served.engine, &served.found);
-                    changed = Some(Arc::clone(&served.engine));
-                }
-                Err(problem) => {
-                    log::warn!("{UNUSABLE}: {problem}");
-                    continue;
-                }
-            }
-        }
-        log::debug!("the configuration changed");
-        handle.reconfigure(settings(&config, &*served.engine, served.memory), changed);
-        known = *config;
-    }
-}
-
-/// Servers come and go, and programs are installed: what is served follows.
-fn look_again(served: &mut Served, config: &Config, handle: &WorkerHandle) {
-    match served.look() {
-        Ok(true) => {
-            log_services(config, &*served.engine, &served.found);
-            handle.reconfigure(
-                settings(config, &*served.engine, served.memory),
-                Some(Arc::clone(&served.engine)),
-            );
-        }
-        Ok(false) => {}
-        Err(problem) => log::warn!("what the engines can serve could not be found out: {problem}"),
-    }
-}
-
-/// Says what is served and what is missing for more.
-fn log_services(config: &Config, engine: &dyn Engine, found: &Survey) {
-    let capabilities = build_capabilities(config, engine);
-    let engines = capabilities.model_engines.unwrap_or_default();
-    if engines.is_empty() {
-        log::warn!("nothing can be served now, so no job will come: see `studio-worker engines`");
-    } else {
-        let mut models = capabilities.supported_models.clone();
-        if found.services.iter().any(|service| service.models == Models::Sourced) {
-            models.push("those whose offers say where their files are".into());
-        }
-        let (kinds, engines) = (capabilities.task_kinds.join(", "), engines.join(", "));
-        log::info!("serves {kinds} with {engines}: {}", models.join(", "));
-    }
-    for Missing { engine, what, how } in &found.missing {
-        // Of what nobody asked for, nothing is missed.
-        let named = config.engine == *engine || config.engines.contains(engine);
-        let level = if named { log::Level::Warn } else { log::Level::Debug };
-        log::log!(level, "the engine {engine} lacks {what}: {how}");
-    }
-    if engines == ["synthetic"] && config.engine == "multi" && config.engines.is_empty() {
-        log::warn!(
-            "no engine for real models is set up: results are made up by the synthetic engine, for its own models only (see `studio-worker engines`)"
-        );
-    }
 }
