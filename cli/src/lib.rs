@@ -10,6 +10,7 @@
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
 //! | [`trial`] | one job without a studio |
+//! | [`update`] | another version of this program, and the way back |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
 pub mod commands;
@@ -33,6 +34,7 @@ pub mod sim {
 #[cfg(feature = "studio")]
 pub mod studio;
 pub mod trial;
+pub mod update;
 
 pub use commands::main;
 pub use error::Error;

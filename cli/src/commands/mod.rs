@@ -11,6 +11,7 @@ mod status;
 #[cfg(feature = "studio")]
 mod studio;
 mod trial;
+mod update;
 
 use std::{
     ffi::OsString,
@@ -95,9 +96,14 @@ pub enum Command {
     /// Set the largest job that is taken, by the studio's estimate of GPU memory.
     #[command(after_help = "Example:\n  studio-worker set-threshold 12.5")]
     SetThreshold(settings::SetThreshold),
-    /// Look for a newer version without installing it (not in this version yet).
-    #[command(after_help = "Example:\n  studio-worker check-update")]
-    CheckUpdate,
+    /// Look for a newer version, and install it if that is wanted.
+    #[command(after_help = "Examples:\n  studio-worker check-update\n  studio-worker check-update --install")]
+    CheckUpdate(update::CheckUpdate),
+    /// Go back to the version before the last update.
+    ///
+    /// A worker that runs goes back once it is free. The version that is left is not installed by itself again.
+    #[command(after_help = "Example:\n  studio-worker rollback")]
+    Rollback,
     /// Start the worker with the machine (not in this version yet).
     #[command(after_help = "Example:\n  studio-worker install-service")]
     InstallService,
@@ -177,7 +183,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Enable => settings::set_enabled(&file()?, true, out)?,
         Command::Disable => settings::set_enabled(&file()?, false, out)?,
         Command::SetThreshold(threshold) => threshold.run(&file()?, out)?,
-        Command::CheckUpdate => return Err(later::check_update()),
+        Command::CheckUpdate(check) => check.run(&file()?, cli.runtime, out)?,
+        Command::Rollback => update::roll_back(&file()?, out)?,
         Command::InstallService => return Err(later::install_service()),
         Command::UninstallService => return Err(later::uninstall_service()),
         Command::Ui => return Err(later::ui()),
