@@ -63,11 +63,12 @@ engine = "multi"
 auto_start = true
 
 # Whether the program updates itself, how often it looks (in seconds), where (releases as GitHub's API lists them: https,
-# or http on this machine), and whether it takes pre-releases. Without a feed nothing is looked for. With a key (minisign,
-# the line that begins with RW), releases must be signed with it.
+# or http on this machine), and whether it takes pre-releases. The feed that is written here has the releases of another
+# program, so that nothing is looked for until there is one of this program's. With a key (minisign, the line that begins
+# with RW), releases must be signed with it.
 # auto_update_enabled = true
 # auto_update_interval_secs = 1800
-# auto_update_feed = ""
+# auto_update_feed = "https://api.github.com/repos/webbertakken/studio-worker/releases"
 # auto_update_prerelease = false
 # auto_update_public_key = ""
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use studio_worker_core::{
     engine::Recipe,
-    update::{Check, Policy, Release, Stage, Version, Wanted, choose, format_check_outcome},
+    update::{
+        AutoUpdateDecision, Check, Policy, Release, Stage, Version, Wanted, choose, format_check_outcome,
+    },
 };
 
 use super::{
     Place, TARGET, UpdateError,
     bench::{Workbench, version_of},
-    feed, own_version,
+    feed, own_version, policy,
 };
 use crate::{config::Config, runtimes::Runtime};
 
@@ -37,6 +39,10 @@ impl std::fmt::Display for Checked {
 
 /// Looks for a newer version. One that was tried and went back is newer all the same: who asks decides.
 pub fn check(config: &Config, on: Runtime) -> Result<Checked, UpdateError> {
+    check_by(config, on, &Policy { prereleases: config.auto_update_prerelease, ..Policy::default() })
+}
+
+fn check_by(config: &Config, on: Runtime, policy: &Policy) -> Result<Checked, UpdateError> {
     let own = own_version()?;
     let address = feed(config)?;
     let feed = carry_out(on, Box::new(Check::new(address)))
@@ -46,8 +52,7 @@ pub fn check(config: &Config, on: Runtime) -> Result<Checked, UpdateError> {
     if feed.skipped() > 0 {
         log::warn!("{} entries of the release feed can't be read", feed.skipped());
     }
-    let policy = Policy { prereleases: config.auto_update_prerelease, ..Policy::default() };
-    let newer = choose(&feed, &own, &policy).cloned();
+    let newer = choose(&feed, &own, policy).cloned();
     Ok(Checked { own, newer })
 }
 
@@ -91,6 +96,28 @@ pub fn install(config: &Config, on: Runtime, place: &Place, checked: Checked) ->
     put?;
     place.note(|record| record.put_in_place(version.clone(), own.clone()))?;
     Ok(format!("installed {version} in place of {own}; `studio-worker rollback` goes back"))
+}
+
+/// Looks once, and installs what is newer unless the worker is busy, for those who have a loop of their own beside a worker
+/// ([`AutoUpdates`](super::AutoUpdates) is the one of this program). It is the program of the next start, on trial.
+pub fn auto_update_tick(config: &Config, on: Runtime, place: &Place, busy: bool) -> AutoUpdateDecision {
+    let policy = policy(config, place);
+    if !policy.enabled {
+        return AutoUpdateDecision::Disabled;
+    }
+    let checked = match check_by(config, on, &policy) {
+        Ok(checked) => checked,
+        Err(error) => return AutoUpdateDecision::CheckError { reason: error.to_string() },
+    };
+    let Some(version) = checked.newer().cloned() else { return AutoUpdateDecision::UpToDate };
+    if busy {
+        return AutoUpdateDecision::SkippedBusy;
+    }
+    match install(config, on, place, checked) {
+        Ok(_) => AutoUpdateDecision::Updated { version },
+        Err(UpdateError::Stage { why, .. }) => AutoUpdateDecision::UpdateError { version, reason: why },
+        Err(error) => AutoUpdateDecision::UpdateError { version, reason: error.to_string() },
+    }
 }
 
 /// Puts the version before back, by hand. A worker that runs goes back once it is free. What to tell the person.

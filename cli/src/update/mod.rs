@@ -28,7 +28,7 @@ use studio_worker_core::update::{Policy, Version};
 
 pub use bench::check_key;
 pub use beside::{AutoUpdates, Ready, UpdateStatus};
-pub use by_hand::{Checked, check, install, roll_back};
+pub use by_hand::{Checked, auto_update_tick, check, install, roll_back};
 pub use place::Place;
 
 use crate::{

@@ -11,7 +11,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -160,22 +160,22 @@ impl Watching<'_> {
             }
         }
         let Some(child) = &mut self.child else { return Seen::Nothing };
+        let ended = match child.try_wait() {
+            Ok(ended) => ended,
+            Err(error) => return Seen::Unstartable(error.to_string()),
+        };
+        // Read after that: what it says last, it says just before it ends.
         let said = fs::read_to_string(self.place.report()).unwrap_or_default();
         let says = |line: &str| said.lines().any(|said| said == line);
-        match child.try_wait() {
-            Ok(None) if says(WELCOMED) => Seen::Welcomed,
-            Ok(None) => Seen::Nothing,
-            Ok(Some(status)) => {
-                if says(PASSED) {
-                    Seen::Ended(End::Passed)
-                } else if says(TOLD) || self.signals > 0 {
-                    Seen::Ended(End::Told)
-                } else {
-                    self.child = None;
-                    Seen::Ended(End::ByItself(how(status)))
-                }
+        match ended {
+            None if says(WELCOMED) => Seen::Welcomed,
+            None => Seen::Nothing,
+            Some(_) if says(PASSED) => Seen::Ended(End::Passed),
+            Some(_) if says(TOLD) || self.signals > 0 => Seen::Ended(End::Told),
+            Some(status) => {
+                self.child = None;
+                Seen::Ended(End::ByItself(ending(status.code())))
             }
-            Err(error) => Seen::Unstartable(error.to_string()),
         }
     }
 
@@ -221,10 +221,6 @@ fn terminate(child: &Child) {
     }
     #[cfg(not(unix))]
     let _ = child;
-}
-
-fn how(status: ExitStatus) -> String {
-    ending(status.code())
 }
 
 /// Becomes the program in place, with the same arguments. Comes back only if that can't be done.

@@ -43,13 +43,13 @@ fn queue(studio: &Rig) -> String {
 
 #[test]
 fn a_newer_version_takes_over_between_jobs_and_is_kept() {
-    let (studio, feed) = (Rig::new(), Feed::new());
+    let (studio, feed, archive) = (Rig::new(), Feed::new(), next_archive());
     let home = Home::at(&studio, &feed, "synthetic_delay_ms = 3000");
     let worker = home.start();
-    worker.logs("welcome");
+    worker.logs("session open");
     let job = queue(&studio);
     studio.job_is(&job, "running");
-    feed.lists(&NEXT, next_archive());
+    feed.lists(&NEXT, archive);
     worker.logs("takes over once the worker is free");
     let job = studio.job_is(&job, "completed");
     assert_eq!(job["attempts"].as_u64().unwrap_or_default(), 0, "it was not given up for the update: {job}");

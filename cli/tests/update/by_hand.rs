@@ -26,7 +26,7 @@ fn check_update_says_what_scripts_read() {
 #[test]
 fn without_a_feed_nothing_is_claimed() {
     let home = Home::new(&Feed::new(), "");
-    fs::write(home.config(), "").unwrap();
+    fs::write(home.config(), "#\n").unwrap();
     for args in [&["check-update"][..], &["check-update", "--install"]] {
         let Said { out, err, code } = home.run(args);
         assert_eq!((code, out.as_str()), (1, ""));
@@ -56,7 +56,7 @@ fn a_worker_that_runs_takes_over_what_is_installed_by_hand_and_goes_back_by_hand
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
     let home = Home::at(&studio, &feed, "auto_update_enabled = false");
     let worker = home.start();
-    worker.logs("welcome");
+    worker.logs("session open");
     let Said { out, err, .. } = home.run(&["check-update", "--install"]);
     assert!(out.contains(&format!("the worker that runs (process {})", worker.pid())), "{out} {err}");
     worker.logs("the trial is over");
@@ -66,6 +66,32 @@ fn a_worker_that_runs_takes_over_what_is_installed_by_hand_and_goes_back_by_hand
     let version = || studio.get("/api/v1/workers").text().contains(VERSION);
     wait(version, || worker.log());
     assert_eq!(home.version(), VERSION);
+}
+
+/// A loop of one's own decides as the program's does.
+#[test]
+fn one_tick_decides_what_the_loop_would() {
+    use studio_worker::{
+        config::ConfigFile,
+        runtime::{AutoUpdateDecision, auto_update_tick},
+        runtimes::Runtime,
+        update::Place,
+    };
+    let feed = Feed::new();
+    let home = Home::new(&feed, "");
+    let place = Place::at(home.program());
+    let tick = |busy| {
+        let config = ConfigFile::locate(Some(&home.config())).unwrap().load().unwrap();
+        auto_update_tick(&config, Runtime::default(), &place, busy)
+    };
+    assert_eq!(tick(false), AutoUpdateDecision::UpToDate);
+    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, "exit 3"))));
+    assert_eq!(tick(true), AutoUpdateDecision::SkippedBusy);
+    assert!(matches!(tick(false), AutoUpdateDecision::Updated { version } if version.to_string() == *NEXT));
+    assert_eq!(home.version(), *NEXT);
+    assert_eq!(home.run(&["--version"]).out.trim(), format!("studio-worker {}", *NEXT).as_str());
+    feed.says("/feed", "500 Oh", Vec::new());
+    assert!(matches!(tick(false), AutoUpdateDecision::CheckError { .. }));
 }
 
 /// What is wrong with a release, and what is said of it.

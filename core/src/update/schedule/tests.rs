@@ -194,3 +194,53 @@ fn check_update_prints_what_scripts_read() {
         "update available: 1.0.0 -> 1.1.0-rc.1"
     );
 }
+
+mod any {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever a feed, a disk and an operator do: each rest ends later than now, and the feed is asked no more often than
+        /// the interval says.
+        #[test]
+        fn nothing_makes_it_loop(steps in proptest::collection::vec((0_u8..8, 0_u32..5_000), 1..200), chance: u8) {
+            let mut rig = Rig::new();
+            rig.schedule = LoopSchedule::every(HALF_HOUR, chance);
+            let mut asked = None;
+            for (what, secs) in steps {
+                match what {
+                    0 => rig.policy.enabled = secs % 3 != 0,
+                    1 => rig.situation.connected = secs % 2 == 0,
+                    2 => rig.situation.apart_since = rig.now,
+                    _ => {}
+                }
+                match rig.next() {
+                    Order::Rest(until) => {
+                        prop_assert!(until > rig.now);
+                        rig.now = rig.now + Duration::from_secs(secs.into());
+                    }
+                    Order::Check => {
+                        if let Some(asked) = asked {
+                            prop_assert!(rig.now.since(asked) >= HALF_HOUR || rig.now.since(asked) >= rig.schedule.tick);
+                        }
+                        asked = Some(rig.now);
+                        let outcome = match what {
+                            0 | 1 => failure(Some(secs.into())),
+                            2 | 3 => failure(None),
+                            4 | 5 => Ok(feed(&["1.0.0"])),
+                            _ => Ok(feed(&["1.1.0", "nonsense", "1.2.0-rc.1"])),
+                        };
+                        rig.updater.checked(rig.now, &rig.schedule, &rig.policy, outcome);
+                    }
+                    Order::Stage(release) => {
+                        prop_assert!(release.version > version("1.0.0") && !release.prerelease);
+                        let outcome = if what % 2 == 0 { Ok(release.version) } else { Err("no".into()) };
+                        rig.updater.staged(rig.now, &rig.schedule, outcome);
+                    }
+                    Order::MakeWay(_) => break,
+                }
+            }
+        }
+    }
+}
