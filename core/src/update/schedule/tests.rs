@@ -201,8 +201,8 @@ mod any {
     use super::*;
 
     proptest! {
-        /// Whatever a feed, a disk and an operator do: each rest ends later than now, and the feed is asked no more often than
-        /// the interval says.
+        /// Whatever a feed, a disk and an operator do: each rest ends later than now, and the feed is asked once a tick at the
+        /// very most, which takes an operator who switches updates off and on all the time.
         #[test]
         fn nothing_makes_it_loop(steps in proptest::collection::vec((0_u8..8, 0_u32..5_000), 1..200), chance: u8) {
             let mut rig = Rig::new();
@@ -222,7 +222,7 @@ mod any {
                     }
                     Order::Check => {
                         if let Some(asked) = asked {
-                            prop_assert!(rig.now.since(asked) >= HALF_HOUR || rig.now.since(asked) >= rig.schedule.tick);
+                            prop_assert!(rig.now.since(asked) >= rig.schedule.tick);
                         }
                         asked = Some(rig.now);
                         let outcome = match what {
