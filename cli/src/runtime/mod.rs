@@ -12,7 +12,7 @@
 mod run;
 mod watch;
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 pub use studio_worker_core::{
@@ -245,7 +245,7 @@ pub fn push_log(handle: &WorkerHandle, level: LogLevel, category: &str, message:
 
 /// Looks for updates beside a worker, as long as what it gives back lives.
 pub fn spawn_auto_updater(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place) -> AutoUpdates {
-    AutoUpdates::start(file, handle, on, place)
+    AutoUpdates::start(file, handle, on, place, Duration::ZERO)
 }
 
 /// Says at its start what a worker is about to do.

@@ -42,6 +42,7 @@ pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
     {
         return ended_with(code);
     }
+    let mut quiet = Duration::ZERO;
     loop {
         let lock = InstanceLock::acquire(file)?;
         // Read under the lock: a worker that ran until now may have stored something as its last.
@@ -56,7 +57,7 @@ pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
         let on_trial = OnTrial::here(&config);
         let updates = match &place {
             // One that is on trial is not updated.
-            Some(place) if on_trial.is_none() => Updating::From(place.clone()),
+            Some(place) if on_trial.is_none() => Updating::From(place.clone(), quiet),
             _ => Updating::Off,
         };
         let beside = Beside { shutdown: Some(&mut shutdown), on_trial: on_trial.clone(), updates };
@@ -67,8 +68,10 @@ pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
         }
         match (exit, ready, &place) {
             (Exit::MadeWay, Some(ready), Some(place)) => {
-                if let Some(code) = take_over(place, ready, file, &mut shutdown)? {
-                    return ended_with(code);
+                match take_over(place, ready, file, &mut shutdown)? {
+                    Over::Ended(code) => return ended_with(code),
+                    Over::AsBefore => quiet = Duration::ZERO,
+                    Over::NotInPlace => quiet = AFTER_TROUBLE,
                 }
             }
             (Exit::Drained | Exit::Stopped | Exit::MadeWay, ..) => return Ok(()),
@@ -117,24 +120,33 @@ fn note(place: &Place, change: impl FnOnce(&mut Record)) {
     }
 }
 
-/// Has what is ready take over. The exit code, if this process is to end; none if the worker goes on as it was.
-fn take_over(
-    place: &Place,
-    ready: Ready,
-    file: &ConfigFile,
-    shutdown: &mut Shutdown,
-) -> Result<Option<u8>, Error> {
-    match ready {
+/// After a version that could not be put in place: a worker that makes way costs a session.
+const AFTER_TROUBLE: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What became of a version that was to take over.
+enum Over {
+    /// This process is to end with this exit code.
+    Ended(u8),
+    /// It was no good, and the worker goes on as before.
+    AsBefore,
+    /// It could not be put in place.
+    NotInPlace,
+}
+
+/// Has what is ready take over.
+fn take_over(place: &Place, ready: Ready, file: &ConfigFile, shutdown: &mut Shutdown) -> Result<Over, Error> {
+    let version = match ready {
+        Ready::WentBack => return Err(Error::Become(supervise::become_it(place))),
+        Ready::InPlace(version) => version,
         Ready::Staged(version) => match place.put_staged(&version) {
-            Ok(()) => try_out(place, &version, file, shutdown),
+            Ok(()) => version,
             Err(error) => {
                 log::error!("{version} was not installed: {error}; this version goes on");
-                Ok(None)
+                return Ok(Over::NotInPlace);
             }
         },
-        Ready::InPlace(version) => try_out(place, &version, file, shutdown),
-        Ready::WentBack => Err(Error::Become(supervise::become_it(place))),
-    }
+    };
+    Ok(try_out(place, &version, file, shutdown)?.map_or(Over::AsBefore, Over::Ended))
 }
 
 /// Tries a version that is in place.
@@ -153,7 +165,8 @@ fn try_out(
 
 /// Where updates go, if they are looked for.
 enum Updating {
-    From(Place),
+    /// There, after this time.
+    From(Place, Duration),
     Off,
 }
 
@@ -208,9 +221,9 @@ async fn drive(
     }
     let updates = match updates {
         Updating::Off => None,
-        Updating::From(place) => {
+        Updating::From(place, quiet) => {
             update::say_news(&place);
-            Some(AutoUpdates::start(file.clone(), handle.clone(), on, place))
+            Some(AutoUpdates::start(file.clone(), handle.clone(), on, place, quiet))
         }
     };
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less

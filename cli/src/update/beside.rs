@@ -70,12 +70,14 @@ struct Told {
 impl AutoUpdates {
     /// Starts to look, beside the worker of `handle`. What is ready then is for whoever sees the worker end with
     /// [`Exit::MadeWay`](studio_worker_core::worker::Exit::MadeWay).
-    pub fn start(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place) -> Self {
+    ///
+    /// Nothing is looked for before `quiet` is over.
+    pub fn start(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place, quiet: Duration) -> Self {
         let told = Arc::<Told>::default();
         let (ends, ended) = mpsc::channel();
         let telling = Arc::clone(&told);
         let looking = move || match Looking::new(file, handle, on, place, telling) {
-            Ok(looking) => looking.run(&ended),
+            Ok(looking) => looking.run(quiet, &ended),
             Err(error) => log::warn!("updates are off: {error}"),
         };
         if let Err(error) = thread::Builder::new().name("updates".into()).spawn(looking) {
@@ -159,8 +161,10 @@ impl Looking {
         Situation { connected, apart_since: self.apart_since }
     }
 
-    fn run(mut self, ended: &mpsc::Receiver<Infallible>) {
-        let mut updater = AutoUpdater::new(self.own.clone(), &self.schedule(), self.now());
+    fn run(mut self, quiet: Duration, ended: &mpsc::Receiver<Infallible>) {
+        let mut schedule = self.schedule();
+        schedule.first += quiet;
+        let mut updater = AutoUpdater::new(self.own.clone(), &schedule, self.now());
         loop {
             // One that can't be read now says what it said before.
             if let Ok(config) = self.file.load() {
