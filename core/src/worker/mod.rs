@@ -81,7 +81,7 @@ pub use io::{
 };
 pub use logbook::{MAX_BATCH_BYTES, MAX_BATCH_ENTRIES};
 pub use observe::{
-    CurrentJob, HeartbeatOutcome, HeartbeatStatus, JobOutcome, JobProgress, Moves, PROMPT_PREVIEW_CHARS,
+    CurrentJob, HeartbeatOutcome, HeartbeatStatus, Hindrance, JobOutcome, JobProgress, Moves, PROMPT_PREVIEW_CHARS,
     RECENT_JOBS_CAP, RecentJob, SessionStatus, truncate_prompt,
 };
 pub use options::{Identity, Options, Settings};
@@ -89,7 +89,7 @@ pub use timers::HEARTBEAT_INTERVAL;
 
 use crate::{
     time::{Mono, Now},
-    wire::{Capabilities, Finite, JobId, LogLevel},
+    wire::{Capabilities, Finite, JobId, LogLevel, UserPresence},
 };
 use admission::Admission;
 use chance::{Backoff, Chance};
@@ -126,6 +126,10 @@ pub struct Worker {
     capabilities: Arc<Capabilities>,
     paused: bool,
     draining: bool,
+    /// Whether a person uses the machine; none when nobody can tell.
+    presence: Option<UserPresence>,
+    /// Why no jobs are taken, as observers know it.
+    hindrance_shown: Option<Hindrance>,
     /// The largest estimate that is accepted, in GB.
     threshold: Finite,
     /// A changed address or changed credentials that wait for the current job.
@@ -176,6 +180,8 @@ impl Worker {
             capabilities: Arc::default(),
             paused: false,
             draining: false,
+            presence: None,
+            hindrance_shown: None,
             threshold,
             reconfigured: None,
             known_odd_frames: BTreeSet::new(),
@@ -234,6 +240,7 @@ impl Worker {
             Command::Drain => self.drain(),
             Command::Stop => self.stop("told to stop"),
             Command::Reconfigure(settings) => self.reconfigure(*settings),
+            Command::Presence(presence) => self.set_presence(presence),
         }
         self.settle();
         Ok(())
@@ -372,6 +379,7 @@ impl Worker {
     }
 
     fn observe_session(&mut self, detail: Option<String>) {
+        self.hindrance_shown = self.hindered_by();
         let status = SessionStatus {
             state: self.state.name(),
             since: self.now.wall,
@@ -379,6 +387,7 @@ impl Worker {
             detail: detail.map(|detail| self.registration.scrub(detail)),
             vram_threshold_gb: self.advertised_threshold(),
             accepting: self.capabilities.auto_enabled,
+            hindrance: self.hindrance_shown,
         };
         self.act(Action::Observe(Observation::Session(status)));
     }

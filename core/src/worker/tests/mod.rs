@@ -13,6 +13,7 @@ mod logs;
 mod offers;
 mod orphans;
 mod parked;
+mod presence;
 mod progress;
 mod records;
 mod registration;
