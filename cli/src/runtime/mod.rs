@@ -9,6 +9,7 @@
 //! # Ok::<_, studio_worker::Error>(())
 //! ```
 
+mod beside;
 mod run;
 mod watch;
 
@@ -29,7 +30,7 @@ use studio_worker_core::{
     worker::{LogLine, Settings},
 };
 
-pub use run::{run, run_loops};
+pub use run::{run, run_loops, run_metered};
 
 use crate::{
     Error, VERSION,

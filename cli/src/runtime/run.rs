@@ -11,21 +11,29 @@ use futures::future::{Either, select};
 use studio_worker_core::worker::{Exit, Options};
 
 use super::{
+    beside::Beside,
     disclosure, log_startup_banner, settings,
     watch::{Served, log_services, watch},
 };
 use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, ConfigStore, Watcher},
+    door::Updates,
     engines::{self, Pace},
     lock::InstanceLock,
     logging,
+    metrics::Listening,
     runtimes::Runtime,
     signals::Shutdown,
 };
 
 /// Runs a worker with the configuration in `file` until it ends: by a signal, or since it can't go on.
 pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
+    run_metered(file, on, None)
+}
+
+/// The same, and serves its metrics.
+pub fn run_metered(file: &ConfigFile, on: Runtime, metrics: Option<Listening>) -> Result<(), Error> {
     let shutdown = Shutdown::listen().map_err(Error::Signals)?;
     file.load_or_create()?;
     let lock = InstanceLock::acquire(file)?;
@@ -38,7 +46,7 @@ pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
             file.path().display()
         );
     }
-    let exit = on.block_on(run_loops(file.clone(), config, on, Some(shutdown)))??;
+    let exit = on.block_on(run_loops(file.clone(), config, on, Some(shutdown), metrics))??;
     drop(lock);
     match exit {
         Exit::Drained | Exit::Stopped => Ok(()),
@@ -54,17 +62,13 @@ pub async fn run_loops(
     config: Config,
     on: Runtime,
     shutdown: Option<Shutdown>,
+    metrics: Option<Listening>,
 ) -> Result<Exit, Error> {
     let pace = Pace::of(&config);
     let engines = engines::build(&config, &pace)
         .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
     let (engine, found) = engines.survey(on).await;
     log_services(&config, &*engine, &found);
-    if config.only_when_idle {
-        log::warn!(
-            "`only_when_idle` is not in this version: jobs are taken also while somebody uses this machine"
-        );
-    }
     if let Some(disclosure) = disclosure(&config) {
         log::warn!("{disclosure}");
     }
@@ -74,6 +78,9 @@ pub async fn run_loops(
     let store = Arc::new(ConfigStore::new(file.clone()));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
+    // Whoever looks for updates says here where it stands.
+    let updates = Updates::default();
+    let beside = Beside::open(&file, &handle, &updates, metrics);
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
@@ -92,6 +99,6 @@ pub async fn run_loops(
             Either::Right((never, _)) => match never {},
         },
     };
-    drop((forwarding, ends));
+    drop((beside, forwarding, ends));
     Ok(exit)
 }

@@ -248,11 +248,8 @@ impl<R: Runtime> Driver<R> {
                 let step = self.worker.next();
                 #[cfg(any(test, feature = "sim"))]
                 self.witness.iter_mut().for_each(|witness| witness.saw(&self.worker, now, &step));
-                if let Some(meter) = self.mailbox.meter.get() {
-                    match &step {
-                        Step::Do(action) => meter.decided(now, action),
-                        Step::Wait { until, .. } => meter.rests(now, *until, &self.worker),
-                    }
+                if let (Some(meter), Step::Do(action)) = (self.mailbox.meter.get(), &step) {
+                    meter.decided(now, action);
                 }
                 match step {
                     Step::Do(Action::Exit(exit)) => return Some(exit),
@@ -272,6 +269,8 @@ impl<R: Runtime> Driver<R> {
                 // Last, and also when things happen all the time.
                 self.inputs.push_back(Input::Tick);
             } else {
+                let (meter, until) = (self.mailbox.meter.get(), self.deadline);
+                meter.into_iter().for_each(|meter| meter.rests(now, until, &self.worker));
                 return None;
             }
         }

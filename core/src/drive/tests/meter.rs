@@ -83,19 +83,25 @@ fn a_meter_hears_of_all_that_happens_from_the_first_attempt_to_connect_on() {
     let mut said = 0;
     for frame in [
         json!({ "type": "welcome", "workerId": "w-1", "serverTime": "" }),
-        offer("j-1", "image"),
-        json!({ "type": "heartbeatAck" }),
+        offer("j-1", "llm"),
+        json!({ "type": "completeAck", "jobId": "j-1" }),
+        offer("j-2", "image"),
     ] {
         said += frame.to_string().len();
         world.says(text(&frame));
         assert!(driven.pass(secs(2)).is_pending());
     }
+    let upload = world.state().uploads[0].clone();
+    for bytes in [700, 1, 299] {
+        upload.advance(bytes);
+        assert!(driven.pass(secs(1)).is_pending());
+    }
     let counts = meter.counts();
-    assert_eq!((counts.sessions, counts.runs, counts.recorded), (1, 1, 1));
+    assert_eq!((counts.sessions, counts.runs, counts.recorded), (1, 2, 1));
     assert_eq!(counts.heard, said);
     let texts = world.texts();
     assert_eq!((counts.frames as usize, counts.sent), (texts.len(), texts.iter().map(String::len).sum()));
-    assert!(counts.uploaded > 1_000, "the result with what surrounds it: {}", counts.uploaded);
+    assert_eq!(counts.uploaded, 1_000);
     assert!(counts.rests_until.since(Mono::ZERO) < Duration::from_secs(60));
     assert_eq!(late.counts(), Counts::default(), "the first one counts");
 }
