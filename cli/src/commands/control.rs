@@ -121,7 +121,9 @@ impl Logs {
         while let Some(answer) = call.next()? {
             match answer {
                 Answer::Line { text } => writeln!(out, "{}", text::plain(&text))?,
-                Answer::Missed { lines } => writeln!(out, "… {lines} lines are lost, since they came too fast")?,
+                Answer::Missed { lines } => {
+                    writeln!(out, "… {lines} lines are lost, since they came too fast")?
+                }
                 Answer::Over => return Ok(writeln!(out, "the worker has ended")?),
                 _ => {}
             }

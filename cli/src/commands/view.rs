@@ -116,7 +116,10 @@ mod tests {
         assert_eq!(lines, 4);
         for line in small.lines() {
             let shown = line.trim_end_matches("\u{1b}[J").trim_end_matches("\u{1b}[K");
-            assert!(shown.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum::<usize>() <= 40, "{shown:?}");
+            assert!(
+                shown.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum::<usize>() <= 40,
+                "{shown:?}"
+            );
         }
         assert!(small.contains('模'));
         assert_eq!(page(&state("m", 0), 0, (0, 0)).1, 1, "a terminal without a size");
@@ -130,6 +133,8 @@ mod tests {
         }
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.contains("2026-01-01T00:00:00.000Z no session yet, j, llm, a") && !text.contains('\u{1b}'));
+        assert!(
+            text.contains("2026-01-01T00:00:00.000Z no session yet, j, llm, a") && !text.contains('\u{1b}')
+        );
     }
 }

@@ -53,7 +53,9 @@ impl Call {
     pub fn ask(config: &ConfigFile, asked: Asked) -> Result<Self, CallError> {
         let (mut guest, token) = Place::of(config).enter().map_err(|error| match lock::running(config) {
             // There is a door as soon as there is something to tell.
-            Some(pid) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Some(pid)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
                 CallError::Unreachable { pid, problem: "its door is not open (yet); its log says why".into() }
             }
             Some(pid) => CallError::Unreachable { pid, problem: error.to_string() },

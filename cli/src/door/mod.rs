@@ -56,7 +56,7 @@ use place::Place;
 use serve::Host;
 
 /// Those who are served at once.
-const MAX_GUESTS: usize = 8;
+const MAX_GUESTS: usize = 16;
 
 /// An open door. Dropped, it is closed: guests are told that the worker has ended.
 #[derive(Debug)]
@@ -73,7 +73,8 @@ impl Door {
         let keeping = lines::keep();
         let (listener, token, place) = Place::of(config).open()?;
         let host = Host::new(handle, updates, token);
-        let guests = Guests::serve("door", listener, MAX_GUESTS, move |guest, closed| host.serve(guest, closed))?;
+        let guests =
+            Guests::serve("door", listener, MAX_GUESTS, move |guest, closed| host.serve(guest, closed))?;
         Ok(Self { _guests: guests, _place: place, _keeping: keeping })
     }
 }

@@ -8,7 +8,8 @@ use super::said::{Ended, Job, Moved, State};
 
 /// A text of others' without what would change how a terminal shows the rest.
 pub(crate) fn plain(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.replace(|c: char| c.is_control() || turns(c), " ")
 }
 
@@ -18,7 +19,12 @@ pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
     let since = |from: Wall| span(now.since(from));
     let mut lines = vec![(
         "worker:",
-        format!("version {} runs as process {} since {}", state.version, state.pid, since(state.started_at.0)),
+        format!(
+            "version {} runs as process {} since {}",
+            state.version,
+            state.pid,
+            since(state.started_at.0)
+        ),
     )];
     match &state.session {
         None => lines.push(("session:", "none yet".into())),
@@ -123,7 +129,10 @@ fn named(job: &Job) -> String {
 }
 
 fn what_moves(progress: &Moved) -> String {
-    progress.file.as_ref().map_or_else(|| "its result is delivered".into(), |file| format!("downloads {file}"))
+    progress
+        .file
+        .as_ref()
+        .map_or_else(|| "its result is delivered".into(), |file| format!("downloads {file}"))
 }
 
 /// How far it is, in a few words.
@@ -252,7 +261,10 @@ pub(super) mod tests {
             paused(&busy()),
             "paused until `studio-worker resume` or a restart; job j-3 is still finished (j-3, image, flux [2J)"
         );
-        assert_eq!((checked(&busy()), resumed(&busy())), ("serving".into(), "resumed: jobs are taken".into()));
+        assert_eq!(
+            (checked(&busy()), resumed(&busy())),
+            ("serving".into(), "resumed: jobs are taken".into())
+        );
     }
 
     #[test]

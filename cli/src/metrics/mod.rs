@@ -30,7 +30,7 @@ use crate::{
 use tally::Tally;
 
 /// Those who are served at once.
-const MAX_GUESTS: usize = 4;
+const MAX_GUESTS: usize = 16;
 /// The longest request that is read.
 const MAX_HEAD: usize = 8 * 1024;
 /// How long a request may take to come, and an answer to leave.
@@ -99,7 +99,8 @@ fn answer(guest: &mut dyn Guest, tally: &Tally) -> io::Result<()> {
         "HEAD" => false,
         _ => return write(guest, "405 Method Not Allowed", "only GET and HEAD\n", true),
     };
-    let probe = |well, bad: &'static str| if well { ("200 OK", "ok\n") } else { ("503 Service Unavailable", bad) };
+    let probe =
+        |well, bad: &'static str| if well { ("200 OK", "ok\n") } else { ("503 Service Unavailable", bad) };
     let (status, body) = match path.split('?').next().unwrap_or_default() {
         "/metrics" => return write(guest, "200 OK", &text::of(&tally.numbers()), with_body),
         "/healthz" => probe(tally.turns(), "the worker's loop does not turn\n"),

@@ -30,9 +30,8 @@ const DELIVERY: usize = 2;
 const WHOLE: usize = 3;
 
 /// Upper bounds of the buckets, in milliseconds.
-pub(super) const BOUNDS: [u64; 13] = [
-    100, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000,
-];
+pub(super) const BOUNDS: [u64; 13] =
+    [100, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000];
 
 /// How long something took, each time.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -198,7 +197,8 @@ impl Meter for Tally {
         counting.turns_until = Some(Instant::now() + until.since(now.mono).min(LONGEST_REST) + SLACK);
         let (numbers, counters) = (&mut counting.numbers, worker.counters());
         (numbers.sessions, numbers.log_lines_dropped) = (counters.sessions, counters.dropped_log_lines);
-        let count = |wanted: &dyn Fn(JobState) -> bool| worker.jobs().filter(|job| wanted(job.1)).count() as u64;
+        let count =
+            |wanted: &dyn Fn(JobState) -> bool| worker.jobs().filter(|job| wanted(job.1)).count() as u64;
         numbers.held = count(&|state| state == JobState::Held);
         numbers.current = count(&|state| state.is_claimed() || state == JobState::Orphaned).min(1);
         numbers.serving = worker.state() == SessionState::Serving;
@@ -259,8 +259,9 @@ mod tests {
     fn the_stages_of_a_job_are_told_apart() {
         let (tally, run) = (Tally::new(), RunId(1));
         tally.decided(at(0), &Action::DispatchJob { run, claim: claim("j-1") });
-        let moved = |name: &str, done| {
-            Input::RunProgress { run, transfer: Some(Transfer { name: name.into(), done, total: None }) }
+        let moved = |name: &str, done| Input::RunProgress {
+            run,
+            transfer: Some(Transfer { name: name.into(), done, total: None }),
         };
         tally.told(at(1_000), &moved("a", 100));
         tally.told(at(2_000), &moved("a", 1_100));

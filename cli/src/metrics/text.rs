@@ -40,7 +40,12 @@ pub(super) fn of(numbers: &Numbers) -> String {
     page.single("current_jobs", "gauge", "Jobs in hand: 0 or 1.", numbers.current);
     page.single("held_results", "gauge", "Results that wait to be asked for again.", numbers.held);
 
-    page.single("session_open", "gauge", "Whether a session with the studio is open.", u8::from(numbers.serving));
+    page.single(
+        "session_open",
+        "gauge",
+        "Whether a session with the studio is open.",
+        u8::from(numbers.serving),
+    );
     page.single("accepting_jobs", "gauge", "Whether new jobs are wanted.", u8::from(numbers.accepting));
     page.single("sessions_total", "counter", "Sessions that the studio welcomed.", numbers.sessions);
     page.single(
@@ -49,7 +54,11 @@ pub(super) fn of(numbers: &Numbers) -> String {
         "Attempts to connect after the first one.",
         numbers.connects.saturating_sub(1),
     );
-    page.family("sent_bytes_total", "counter", "Bytes that were sent: frames, and results that are uploaded.");
+    page.family(
+        "sent_bytes_total",
+        "counter",
+        "Bytes that were sent: frames, and results that are uploaded.",
+    );
     page.sample("sent_bytes_total", &[("channel", "session")], numbers.frames_sent);
     page.sample("sent_bytes_total", &[("channel", "upload")], numbers.uploaded);
     page.family("received_bytes_total", "counter", "Bytes that came: frames, and files of models.");
@@ -181,7 +190,10 @@ mod tests {
         }
         for name in &asked {
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
-            assert!(families.contains_key(name) || family.is_some_and(|it| families.contains_key(it)), "{name}");
+            assert!(
+                families.contains_key(name) || family.is_some_and(|it| families.contains_key(it)),
+                "{name}"
+            );
         }
         let of_family = |family: &String| asked.iter().any(|name| name.starts_with(family.as_str()));
         let unasked: Vec<_> = families.keys().filter(|family| !of_family(family)).collect();

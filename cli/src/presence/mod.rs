@@ -73,9 +73,8 @@ fn watch(
             Err(unknown) => {
                 failures += 1;
                 // A session may just have ended while it was looked at.
-                let blind = told.flatten().is_none()
-                    || failures >= MAX_FAILURES
-                    || *unknown == Unknown::ForEver;
+                let blind =
+                    told.flatten().is_none() || failures >= MAX_FAILURES || *unknown == Unknown::ForEver;
                 if blind && told != Some(None) {
                     log::debug!("whether somebody uses this machine can't be told: {unknown}");
                     told = Some(None);
@@ -140,7 +139,10 @@ fn said(program: &str, args: &[&str]) -> Result<String, Unknown> {
                 // It may have ended just now.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Unknown::ForNow(format!("{program} did not end within {} s", PATIENCE.as_secs())));
+                return Err(Unknown::ForNow(format!(
+                    "{program} did not end within {} s",
+                    PATIENCE.as_secs()
+                )));
             }
         }
     };

@@ -72,7 +72,8 @@ mod tests {
     use super::*;
 
     /// As systemd 252 and 255 print them.
-    const LISTED: &str = "     12 1000 ada  seat0 tty2\n      4  120 gdm  seat0 tty1\n     c3 1000 ada  -     pts/0\n";
+    const LISTED: &str =
+        "     12 1000 ada  seat0 tty2\n      4  120 gdm  seat0 tty1\n     c3 1000 ada  -     pts/0\n";
     const NOW: Wall = Wall::from_millis(1_764_054_000_000);
 
     #[test]

@@ -63,7 +63,8 @@ impl Worker {
     }
 
     fn warn_of_unknown_presence(&mut self) {
-        let what = "jobs are taken also while somebody uses this machine, since it can't be told whether they do";
+        let what =
+            "jobs are taken also while somebody uses this machine, since it can't be told whether they do";
         self.log(LogLevel::Warn, "session", format_args!("{what}"), None);
     }
 

@@ -81,8 +81,8 @@ pub use io::{
 };
 pub use logbook::{MAX_BATCH_BYTES, MAX_BATCH_ENTRIES};
 pub use observe::{
-    CurrentJob, HeartbeatOutcome, HeartbeatStatus, Hindrance, JobOutcome, JobProgress, Moves, PROMPT_PREVIEW_CHARS,
-    RECENT_JOBS_CAP, RecentJob, SessionStatus, truncate_prompt,
+    CurrentJob, HeartbeatOutcome, HeartbeatStatus, Hindrance, JobOutcome, JobProgress, Moves,
+    PROMPT_PREVIEW_CHARS, RECENT_JOBS_CAP, RecentJob, SessionStatus, truncate_prompt,
 };
 pub use options::{Identity, Options, Settings};
 pub use timers::HEARTBEAT_INTERVAL;

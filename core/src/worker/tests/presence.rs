@@ -5,7 +5,7 @@ use alloc::string::String;
 use super::rig::*;
 use crate::{
     wire::UserPresence::{Active, Idle},
-    worker::{Action, Command, Hindrance, Observation, Settings, SessionStatus},
+    worker::{Action, Command, Hindrance, Observation, SessionStatus, Settings},
 };
 
 fn giving_way() -> Settings {
@@ -26,7 +26,8 @@ fn wants(rig: &mut Rig) -> Option<bool> {
 }
 
 fn warnings(rig: &Rig) -> usize {
-    let warns = |action: &&Action| matches!(action, Action::Log(line) if line.message.contains("can't be told"));
+    let warns =
+        |action: &&Action| matches!(action, Action::Log(line) if line.message.contains("can't be told"));
     rig.history.iter().filter(warns).count()
 }
 
