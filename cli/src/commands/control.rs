@@ -118,18 +118,17 @@ impl Logs {
     pub(super) fn run(self, file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
         let Self { lines, follow } = self;
         let mut call = Call::ask(file, Asked::Logs { lines, follow })?;
-        while let Some(answer) = call.next()? {
+        while let Some(answer) = call.answer()? {
             match answer {
                 Answer::Line { text } => writeln!(out, "{}", text::plain(&text))?,
                 Answer::Missed { lines } => {
-                    writeln!(out, "… {lines} lines are lost, since they came too fast")?
+                    writeln!(out, "… {lines} lines are lost, since they came too fast")?;
                 }
-                Answer::Over => return Ok(writeln!(out, "the worker has ended")?),
+                Answer::Over => break,
                 _ => {}
             }
             out.flush()?;
         }
-        // A worker that was killed says nothing more.
         if follow { Ok(writeln!(out, "the worker has ended")?) } else { Ok(()) }
     }
 }

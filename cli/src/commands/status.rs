@@ -1,6 +1,9 @@
 //! `studio-worker status`.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use clap::Args;
 use serde_json::json;
@@ -65,7 +68,12 @@ fn live_lines(live: &Result<State, CallError>) -> String {
         Err(CallError::NobodyRuns { .. }) => Vec::new(),
         Err(problem) => vec![("worker:", text::plain(&problem.to_string()))],
     };
-    lines.into_iter().map(|(name, value)| format!("{name:<20}{}\n", logging::scrub(value))).collect()
+    let mut text = String::new();
+    for (name, value) in lines {
+        // Writing to a text can't fail.
+        let _ = writeln!(text, "{name:<20}{}", logging::scrub(value));
+    }
+    text
 }
 
 fn check(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {

@@ -24,20 +24,17 @@ impl View {
     }
 
     pub(super) fn show(&mut self, state: &State, out: &mut dyn Write) -> io::Result<()> {
-        match self.drawn {
-            Some(drawn) => {
-                let (page, lines) = page(state, drawn, size());
-                out.write_all(page.as_bytes())?;
-                self.drawn = Some(lines);
+        if let Some(drawn) = self.drawn {
+            let (page, lines) = page(state, drawn, size());
+            out.write_all(page.as_bytes())?;
+            self.drawn = Some(lines);
+        } else {
+            let summary = text::summary(state);
+            if summary == self.said {
+                return Ok(());
             }
-            None => {
-                let summary = text::summary(state);
-                if summary == self.said {
-                    return Ok(());
-                }
-                writeln!(out, "{} {summary}", state.at.0)?;
-                self.said = summary;
-            }
+            writeln!(out, "{} {summary}", state.at.0)?;
+            self.said = summary;
         }
         out.flush()
     }

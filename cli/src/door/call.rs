@@ -76,7 +76,7 @@ impl Call {
     }
 
     /// The next answer that is known here; none at the end.
-    pub fn next(&mut self) -> Result<Option<Answer>, CallError> {
+    pub fn answer(&mut self) -> Result<Option<Answer>, CallError> {
         loop {
             let mut line = String::new();
             self.answers.set_limit(MAX_ANSWER);
@@ -99,7 +99,7 @@ impl Call {
     /// The next state that is told; none at the end.
     pub fn state(&mut self) -> Result<Option<State>, CallError> {
         loop {
-            match self.next()? {
+            match self.answer()? {
                 Some(Answer::State(state)) => return Ok(Some(*state)),
                 None | Some(Answer::Over) => return Ok(None),
                 Some(_) => {}

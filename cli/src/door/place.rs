@@ -171,7 +171,7 @@ mod port {
         clear(&folder.join(NAME))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let seed = studio_worker_core::transport::seed().map_err(io::Error::other)?;
-        let token: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, seed);
         let mut file = tempfile::Builder::new().tempfile_in(folder)?;
         let said = format!("{}\n{token}\n", listener.local_addr()?.port());
         io::Write::write_all(&mut file, said.as_bytes())?;
@@ -191,7 +191,8 @@ mod port {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::{
         io::{Read as _, Write as _},
@@ -263,7 +264,7 @@ mod tests {
         let (listener, token) = port::listen(folder.path()).unwrap();
         assert_eq!(mode(&folder.path().join("port")), 0o600);
         let (guest, named) = port::connect(folder.path()).unwrap();
-        assert_eq!(token.as_ref().map(String::len), Some(64));
+        assert_eq!(token.as_ref().map(String::len), Some(43));
         assert_eq!(token, named);
         is_heard(&listener, guest);
     }

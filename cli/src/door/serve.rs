@@ -94,7 +94,7 @@ impl Host {
                 self.handle.stop();
                 self.tell(guest)
             }
-            Asked::Logs { lines, follow } => self.read_out(guest, lines, follow, closed),
+            Asked::Logs { lines, follow } => read_out(guest, lines, follow, closed),
         }
     }
 
@@ -141,33 +141,28 @@ impl Host {
             }
         }
     }
+}
 
-    fn read_out(
-        &self,
-        guest: &mut dyn Guest,
-        lines: usize,
-        follow: bool,
-        closed: &AtomicBool,
-    ) -> io::Result<()> {
-        guest.bound(TICK, PATIENCE_WITH_READERS)?;
-        let mut next = lines::last(lines);
-        loop {
-            let over = closed.load(Ordering::SeqCst);
-            if let Some(since) = lines::since(next) {
-                if since.missed > 0 {
-                    say(guest, &Answer::Missed { lines: since.missed })?;
-                }
-                for text in since.lines {
-                    say(guest, &Answer::Line { text })?;
-                }
-                next = since.next;
+/// Reads out what was logged.
+fn read_out(guest: &mut dyn Guest, lines: usize, follow: bool, closed: &AtomicBool) -> io::Result<()> {
+    guest.bound(TICK, PATIENCE_WITH_READERS)?;
+    let mut next = lines::last(lines);
+    loop {
+        let over = closed.load(Ordering::SeqCst);
+        if let Some(since) = lines::since(next) {
+            if since.missed > 0 {
+                say(guest, &Answer::Missed { lines: since.missed })?;
             }
-            if over && follow {
-                return say(guest, &Answer::Over);
+            for text in since.lines {
+                say(guest, &Answer::Line { text })?;
             }
-            if !follow || !stays(guest, TICK, PATIENCE_WITH_READERS) {
-                return Ok(());
-            }
+            next = since.next;
+        }
+        if over && follow {
+            return say(guest, &Answer::Over);
+        }
+        if !follow || !stays(guest, TICK, PATIENCE_WITH_READERS) {
+            return Ok(());
         }
     }
 }

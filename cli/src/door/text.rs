@@ -66,8 +66,7 @@ pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
         let last = update.last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default();
         lines.push(("next_update_check:", format!("in {}{last}", span(update.next_check_at.0.since(now)))));
     }
-    lines.iter_mut().for_each(|(_, value)| *value = plain(value));
-    lines
+    lines.into_iter().map(|(name, value)| (name, plain(&value))).collect()
 }
 
 /// The same in one line, and without what changes by itself: for logs of a watch.

@@ -95,6 +95,12 @@ impl Rig {
     }
 }
 
+/// The worker answers at once, whatever else is asked of it.
+fn is_quick(session: &mut Session) {
+    session.send_message(tungstenite::Message::Ping(vec![7].into()));
+    assert_eq!(session.pong(), [7]);
+}
+
 /// Where programs are found: those that a test plays first.
 fn path(home: &Home) -> String {
     let usual = std::env::var("PATH").unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{
     net::TcpStream,
 };
 
-use super::{Home, Rig, until};
+use super::{Home, Rig, is_quick, until};
 
 /// Status and body of an answer.
 fn get(address: &str, path: &str) -> (u16, String) {
@@ -117,7 +117,7 @@ fn bad_requests_and_slow_ones_disturb_nobody() {
     ] {
         assert_eq!(exchange(&address, &request).0, status, "{request}");
     }
-    session.heartbeat();
+    is_quick(&mut session);
     drop(slow);
     rig.worker.signal("-TERM");
     rig.ends(&mut session);

@@ -31,14 +31,18 @@ impl<R: Runtime> Driver<R> {
             Action::SendHeartbeat { conn, capabilities, current_job_id } => {
                 if let Some(link) = self.link.as_mut().filter(|link| link.conn == conn) {
                     let text = self.heartbeat.of(&capabilities, current_job_id.as_ref());
-                    self.mailbox.meter.get().into_iter().for_each(|meter| meter.sent_frame(text.len()));
+                    if let Some(meter) = self.mailbox.meter.get() {
+                        meter.sent_frame(text.len());
+                    }
                     link.send(text);
                 }
             }
             Action::Send { conn, frame } => {
                 if let Some(link) = self.link.as_mut().filter(|link| link.conn == conn) {
                     let text = frame.to_text();
-                    self.mailbox.meter.get().into_iter().for_each(|meter| meter.sent_frame(text.len()));
+                    if let Some(meter) = self.mailbox.meter.get() {
+                        meter.sent_frame(text.len());
+                    }
                     link.send(text);
                 }
             }

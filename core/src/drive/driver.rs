@@ -261,7 +261,9 @@ impl<R: Runtime> Driver<R> {
             if let Some(input) = self.inputs.pop_front() {
                 #[cfg(any(test, feature = "sim"))]
                 self.witness.iter_mut().for_each(|witness| witness.told(&input));
-                self.mailbox.meter.get().into_iter().for_each(|meter| meter.told(now, &input));
+                if let Some(meter) = self.mailbox.meter.get() {
+                    meter.told(now, &input);
+                }
                 self.worker.handle(now, input);
             } else if let Some(wish) = self.wishes.pop_front() {
                 self.grant(now, wish);
@@ -269,8 +271,9 @@ impl<R: Runtime> Driver<R> {
                 // Last, and also when things happen all the time.
                 self.inputs.push_back(Input::Tick);
             } else {
-                let (meter, until) = (self.mailbox.meter.get(), self.deadline);
-                meter.into_iter().for_each(|meter| meter.rests(now, until, &self.worker));
+                if let Some(meter) = self.mailbox.meter.get() {
+                    meter.rests(now, self.deadline, &self.worker);
+                }
                 return None;
             }
         }
