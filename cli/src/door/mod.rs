@@ -100,3 +100,44 @@ pub(crate) fn now() -> Wall {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Wall::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use studio_worker_core::{
+        drive::MemoryStore,
+        engine::synthetic::Synthetic,
+        wire::ApiBase,
+        worker::{Identity, Options, Settings},
+    };
+
+    use super::*;
+    use crate::runtimes::Runtime;
+
+    #[test]
+    fn what_is_said_of_updates_is_told_and_a_door_that_closes_ends_a_watch() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        fs::write(&path, "").unwrap();
+        let config = ConfigFile::locate(Some(&path)).unwrap();
+        let base = ApiBase::parse("http://127.0.0.1:9").unwrap();
+        let options = Options::new(Settings::new(base, Identity::default()), "studio-worker/test");
+        let engine = Arc::new(Synthetic::with_models(&[]));
+        // Nobody drives it: what is asked does not wait for that.
+        let (handle, _driving) =
+            Runtime::default().start(options, engine, Arc::new(MemoryStore::new())).unwrap();
+        let updates = Updates::default();
+        let door = Door::open(&config, handle, updates.clone()).unwrap();
+        assert_eq!(Call::for_state(&config, Asked::Status).unwrap().update, None);
+        let status = UpdateStatus { next_check_at: Stamp(now()), last: Some("up to date".into()) };
+        updates.set(status.clone());
+        let mut watch = Call::ask(&config, Asked::Watch).unwrap();
+        let state = watch.state().unwrap().unwrap();
+        assert_eq!((state.update, state.session, state.pid), (Some(status), None, std::process::id()));
+        let closing = thread::spawn(move || drop(door));
+        while watch.state().unwrap().is_some() {}
+        closing.join().unwrap();
+        assert!(matches!(Call::ask(&config, Asked::Status), Err(CallError::NobodyRuns { .. })));
+    }
+}

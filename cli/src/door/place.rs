@@ -1,8 +1,7 @@
 //! Where the door is, and who can reach it: the user of the worker alone.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -90,12 +89,15 @@ use port as system;
 /// A socket in the file system, which keeps others out.
 #[cfg(unix)]
 mod socket {
-    use std::os::unix::{
-        fs::PermissionsExt as _,
-        net::{UnixListener, UnixStream},
+    use std::{
+        fs::File,
+        os::unix::{
+            fs::PermissionsExt as _,
+            net::{UnixListener, UnixStream},
+        },
     };
 
-    use super::{Arc, File, Guest, Listener, Path, PathBuf, Token, clear, fs, io};
+    use super::{Arc, Guest, Listener, Path, PathBuf, Token, clear, fs, io};
 
     pub(super) const NAME: &str = "socket";
     /// What fits into the address of a socket on every system.
