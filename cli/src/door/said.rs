@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use studio_worker_core::{
     drive::WorkerObservers,
     time::Wall,
+    wire::Finite,
     worker::{CurrentJob, HeartbeatOutcome, JobOutcome, JobProgress, Moves, RecentJob, SessionStatus},
 };
 
@@ -124,7 +125,7 @@ pub struct Session {
     #[serde(default)]
     pub hindrance: Option<String>,
     /// The largest estimate that jobs are taken of now, in GB.
-    pub vram_threshold_gb: f64,
+    pub vram_threshold_gb: Finite,
 }
 
 /// The job in hand.
@@ -266,7 +267,7 @@ impl Session {
             detail: status.detail,
             accepting: status.accepting,
             hindrance: status.hindrance.map(|hindrance| hindrance.name().into()),
-            vram_threshold_gb: status.vram_threshold_gb.get(),
+            vram_threshold_gb: status.vram_threshold_gb,
         }
     }
 }

@@ -19,12 +19,7 @@ pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
     let since = |from: Wall| span(now.since(from));
     let mut lines = vec![(
         "worker:",
-        format!(
-            "version {} runs as process {} since {}",
-            state.version,
-            state.pid,
-            since(state.started_at.0)
-        ),
+        format!("process {}, version {}, for {}", state.pid, state.version, since(state.started_at.0)),
     )];
     match &state.session {
         None => lines.push(("session:", "none yet".into())),
@@ -32,7 +27,7 @@ pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
             let id = session.worker_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
             lines.push((
                 "session:",
-                format!("{}{id} since {} ({})", session.state, session.since.0, since(session.since.0)),
+                format!("{}{id} for {}, since {}", session.state, since(session.since.0), session.since.0),
             ));
             lines.extend(session.detail.clone().map(|detail| ("session_detail:", detail)));
             lines.push((
@@ -180,6 +175,8 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use studio_worker_core::wire::Finite;
+
     use super::*;
     use crate::door::said::{Heartbeat, Session, Stamp, UpdateStatus};
 
@@ -210,7 +207,7 @@ pub(super) mod tests {
                 detail: None,
                 accepting: true,
                 hindrance: None,
-                vram_threshold_gb: 12.5,
+                vram_threshold_gb: "12.5".parse().ok().and_then(Finite::new).unwrap(),
             }),
             current_job: Some(Job {
                 job_id: "j-3".into(),
@@ -241,8 +238,8 @@ pub(super) mod tests {
         assert_eq!(
             shown(&busy()),
             [
-                "worker: version 1.0.0 runs as process 7 since 1 h 1 min",
-                "session: serving as w-1 since 2025-11-25T07:00:01.000Z (1 h 1 min)",
+                "worker: process 7, version 1.0.0, for 1 h 1 min",
+                "session: serving as w-1 for 1 h 1 min, since 2025-11-25T07:00:01.000Z",
                 "jobs: up to 12.5 GB are taken",
                 "last_heartbeat: acknowledged 2.0 s ago",
                 "current_job: j-3, image, flux [2J, for 10 s",
