@@ -85,6 +85,10 @@ impl Call {
                 Ok(_) => {}
                 // It was killed.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    let what = format!("nothing came within {} s", PATIENCE.as_secs());
+                    return Err(CallError::Broken(io::Error::new(io::ErrorKind::TimedOut, what)));
+                }
                 Err(error) => return Err(CallError::Broken(error)),
             }
             match serde_json::from_str(&line) {

@@ -70,6 +70,18 @@ fn a_drain_waits_for_the_job_and_a_second_one_does_not_end_it() {
 }
 
 #[test]
+fn a_drain_behind_a_signal_does_not_end_the_job_either() {
+    let (rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    rig.worker.signal("-TERM");
+    rig.lives(|live| live["session"]["hindrance"] == "draining");
+    assert_eq!(rig.home.prints(&["drain", "--no-wait"]), "draining: job j-1 is finished first\n");
+    assert_eq!(rig.home.prints(&["resume"]), "resumed, but no jobs are taken: draining\n");
+    rig.release(&mut session, "j-1");
+    rig.ends(&mut session);
+}
+
+#[test]
 fn a_stop_gives_the_running_job_back_and_waits_for_the_end() {
     let (rig, mut session) = Rig::start("async-std", "", &[]);
     rig.begin(&mut session, "j-1");
