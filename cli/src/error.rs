@@ -5,7 +5,8 @@ use std::{io, path::PathBuf};
 use studio_worker_core::{transport::NoRandomness, worker::Exit};
 
 use crate::{
-    config::ConfigError, engines::SetupError, lock::LockError, trial::TrialError, update::UpdateError,
+    config::ConfigError, door::CallError, engines::SetupError, lock::LockError, trial::TrialError,
+    update::UpdateError,
 };
 
 /// Why a subcommand did not do what it was asked to do: one line for a person, and exit code 1.
@@ -67,6 +68,12 @@ pub enum Error {
     /// The runtime could not be started.
     #[error("the runtime can't be started: {0}")]
     Runtime(#[source] io::Error),
+    /// The worker that runs can't be asked, or doesn't do what it was asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// What there is to say was said, on stdout: the program ends with this code.
+    #[error("exit code {0}")]
+    Said(u8),
     /// Signals can't be had.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),

@@ -4,9 +4,12 @@
 //! | --- | --- |
 //! | [`commands`] | the command line |
 //! | [`config`] | `config.toml`: reading, merging, watching |
+//! | [`door`] | where other commands reach a worker that runs |
 //! | [`engines`] | from a configuration to engines, and what they can serve |
 //! | [`lock`] | one worker for each configuration |
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
+//! | [`metrics`] | numbers for Prometheus |
+//! | [`presence`] | whether a person uses the machine |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
 //! | [`trial`] | one job without a studio |
@@ -17,11 +20,15 @@ pub mod commands;
 pub mod config;
 #[cfg(feature = "studio")]
 pub mod demo;
+pub mod door;
 pub mod engines;
 mod error;
+mod guests;
 pub mod lock;
 pub mod logging;
 pub mod machine;
+pub mod metrics;
+pub mod presence;
 pub mod runtime;
 pub mod runtimes;
 pub mod signals;

@@ -15,6 +15,8 @@ use studio_worker_core::{
     worker::LogLine,
 };
 
+use crate::door;
+
 /// Credentials that are remembered; a program that lives long may see many, one after another.
 const MAX_SECRETS: usize = 64;
 /// The start of this program's own targets, and of those of its runtime.
@@ -120,6 +122,7 @@ impl Log for Scrubbing {
             // Without key-values: they would have to be scrubbed one by one, and nobody uses them here.
             self.stderr.log(&Record::builder().metadata(metadata).args(format_args!("{message}")).build());
         }
+        door::lines::note(record.metadata(), &message);
         if let Some(level) = forwarded
             && let Some(handle) = HANDLE.read().unwrap_or_else(PoisonError::into_inner).as_ref()
         {

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand that does more than call [`runtime`](crate::runtime).
 
 mod completions;
+mod control;
 #[cfg(feature = "studio")]
 mod demo;
 mod later;
@@ -12,6 +13,7 @@ mod status;
 mod studio;
 mod trial;
 mod update;
+mod view;
 
 use std::{
     ffi::OsString,
@@ -56,8 +58,8 @@ pub enum Command {
     ///
     /// The first SIGTERM or SIGINT lets the running job finish within ten minutes, a second one ends it at once, and a
     /// third one ends the program whatever it does.
-    #[command(after_help = "Example:\n  studio-worker run")]
-    Run,
+    #[command(after_help = "Examples:\n  studio-worker run\n  studio-worker run --metrics 127.0.0.1:9184")]
+    Run(run::Run),
     /// Show everything at once: a studio and a worker on this machine, one job of each kind, and the results as files.
     #[cfg(feature = "studio")]
     #[command(
@@ -81,9 +83,24 @@ pub enum Command {
         after_help = "Example:\n  studio-worker register --api-base-url https://studio.example --label 'my machine'"
     )]
     Register(settings::Register),
-    /// Show where the configuration is and what it says.
-    #[command(after_help = "Example:\n  studio-worker status --json")]
+    /// Show where the configuration is, what it says, and how the worker is that runs with it.
+    #[command(after_help = status::EXAMPLES)]
     Status(status::Status),
+    /// Have the running worker take no more jobs, until `resume` or a restart; the running job is finished.
+    #[command(after_help = "Example:\n  studio-worker pause --after-current")]
+    Pause(control::Pause),
+    /// Have the running worker take jobs again.
+    #[command(after_help = "Example:\n  studio-worker resume")]
+    Resume,
+    /// Have the running worker finish what it has and end, as the first SIGTERM does; waits until it has.
+    #[command(after_help = "Example:\n  studio-worker drain")]
+    Drain(control::End),
+    /// End the running worker at once: a running job is given back to the studio; waits until it has ended.
+    #[command(after_help = "Example:\n  studio-worker stop")]
+    Stop(control::End),
+    /// Print what the running worker logged last.
+    #[command(after_help = "Example:\n  studio-worker logs -f -n 50")]
+    Logs(control::Logs),
     /// Print the whole configuration as TOML, with credentials masked.
     #[command(after_help = "Example:\n  studio-worker config")]
     Config,
@@ -158,6 +175,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(Error::Said(code)) => ExitCode::from(code),
         Err(error) => {
             let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
             let _ = writeln!(io::stderr(), "error: {}", logging::scrub(line));
@@ -170,7 +188,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     let file = || ConfigFile::locate(cli.config.as_deref());
     match cli.command {
-        Command::Run => run::run(&file()?, cli.runtime)?,
+        Command::Run(run) => run.run(&file()?, cli.runtime)?,
         #[cfg(feature = "studio")]
         Command::Demo(demo) => demo.run(file, cli.runtime, out)?,
         #[cfg(feature = "studio")]
@@ -179,6 +197,11 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Engines(engines) => engines.run(&file()?, cli.runtime, out)?,
         Command::Register(register) => register.run(&file()?, out)?,
         Command::Status(status) => status.run(&file()?, out)?,
+        Command::Pause(pause) => pause.run(&file()?, out)?,
+        Command::Resume => control::resume(&file()?, out)?,
+        Command::Drain(end) => end.drain(&file()?, out)?,
+        Command::Stop(end) => end.stop(&file()?, out)?,
+        Command::Logs(logs) => logs.run(&file()?, out)?,
         Command::Config => settings::show(&file()?, out)?,
         Command::Enable => settings::set_enabled(&file()?, true, out)?,
         Command::Disable => settings::set_enabled(&file()?, false, out)?,

@@ -1,7 +1,27 @@
 //! `studio-worker run`.
 
-use crate::{Error, config::ConfigFile, runtime, runtimes::Runtime};
+use std::net::SocketAddr;
 
-pub(super) fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
-    runtime::run(file, on)
+use clap::Args;
+
+use crate::{
+    Error,
+    config::ConfigFile,
+    runtime::{self, RunArgs},
+    runtimes::Runtime,
+};
+
+/// The arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Serve numbers for Prometheus at this address, and the probes `/healthz` and `/readyz`. Nobody is asked who they are.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+}
+
+impl Run {
+    pub(super) fn run(self, file: &ConfigFile, on: Runtime) -> Result<(), Error> {
+        let Self { metrics } = self;
+        runtime::run(file, on, &RunArgs { metrics })
+    }
 }

@@ -5,11 +5,13 @@
 //!
 //! let config = ConfigFile::locate(None)?;
 //! println!("{}", runtime::format_status(&config.load_or_create()?, config.path()));
-//! runtime::run(&config, runtimes::Runtime::default())?; // until a signal ends it
+//! runtime::run(&config, runtimes::Runtime::default(), &runtime::RunArgs::default())?; // until a signal ends it
 //! # Ok::<_, studio_worker::Error>(())
 //! ```
 
+mod beside;
 mod run;
+mod takeover;
 mod watch;
 
 use std::{fmt::Write as _, path::Path, time::Duration};
@@ -30,13 +32,14 @@ use studio_worker_core::{
     worker::{LogLine, Settings},
 };
 
-pub use run::{run, run_loops};
+pub use run::{RunArgs, run, run_loops};
 
 pub use crate::update::{auto_update_tick, check as check_update};
 
 use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, DEFAULT_API_BASE_URL, Edit, gigabytes, masked},
+    door::Updates,
     engines, logging, machine,
     runtimes::Runtime,
     update::{AutoUpdates, Place},
@@ -245,7 +248,7 @@ pub fn push_log(handle: &WorkerHandle, level: LogLevel, category: &str, message:
 
 /// Looks for updates beside a worker, as long as what it gives back lives.
 pub fn spawn_auto_updater(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place) -> AutoUpdates {
-    AutoUpdates::start(file, handle, on, place, Duration::ZERO)
+    AutoUpdates::start(file, handle, on, place, Updates::default(), Duration::ZERO)
 }
 
 /// Says at its start what a worker is about to do.

@@ -1,6 +1,8 @@
-//! A worker from its start to its end, and what stands beside it: the way to end it, and whoever watches its configuration.
+//! A worker from its start to its end, and what stands beside it: the way to end it, whoever watches its configuration, and
+//! whoever looks for updates.
 
 use std::{
+    net::SocketAddr,
     pin::pin,
     sync::{Arc, mpsc},
     thread,
@@ -8,32 +10,37 @@ use std::{
 };
 
 use futures::future::{Either, select};
-use studio_worker_core::{
-    update::{Record, Version},
-    worker::{Exit, Options},
-};
+use studio_worker_core::worker::{Exit, Options};
 
 use super::{
+    beside::Beside,
     disclosure, log_startup_banner, settings,
+    takeover::{AFTER_TROUBLE, Over, take_over, take_up},
     watch::{Served, log_services, watch},
 };
 use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, ConfigStore, Watcher},
+    door::Updates,
     engines::{self, Pace},
     lock::InstanceLock,
     logging,
+    metrics::Listening,
     runtimes::Runtime,
     signals::Shutdown,
-    update::{
-        self, AutoUpdates, Place, Ready,
-        supervise::{self, OnTrial, Outcome},
-    },
+    update::{self, AutoUpdates, Place, Ready, supervise::OnTrial},
 };
+
+/// How a worker is run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunArgs {
+    /// Where its metrics are served.
+    pub metrics: Option<SocketAddr>,
+}
 
 /// Runs a worker with the configuration in `file` until it ends: by a signal, or since it can't go on. Where the program is
 /// updated meanwhile, this process becomes the new version.
-pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
+pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> {
     let mut shutdown = Shutdown::listen().map_err(Error::Signals)?;
     file.load_or_create()?;
     let place = Place::here().inspect_err(|error| log::warn!("updates are off: {error}")).ok();
@@ -44,6 +51,8 @@ pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
     }
     let mut quiet = Duration::ZERO;
     loop {
+        // Said before a worker starts, and given up before another version is to have it.
+        let metrics = args.metrics.map(Listening::on).transpose()?;
         let lock = InstanceLock::acquire(file)?;
         // Read under the lock: a worker that ran until now may have stored something as its last.
         let config = file.load()?;
@@ -60,8 +69,8 @@ pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
             Some(place) if on_trial.is_none() => Updating::From(place.clone(), quiet),
             _ => Updating::Off,
         };
-        let beside = Beside { shutdown: Some(&mut shutdown), on_trial: on_trial.clone(), updates };
-        let (exit, ready) = on.block_on(drive(file.clone(), config, on, beside))??;
+        let with = With { shutdown: Some(&mut shutdown), metrics, on_trial: on_trial.clone(), updates };
+        let (exit, ready) = on.block_on(drive(file.clone(), config, on, with))??;
         drop(lock);
         if let Some(on_trial) = on_trial {
             on_trial.ended(&exit);
@@ -84,85 +93,6 @@ fn ended_with(code: u8) -> Result<(), Error> {
     if code == 0 { Ok(()) } else { Err(Error::OnTrial(code)) }
 }
 
-/// What the start of this process has to do with an update: it may be there to watch the trial of another version, or be a
-/// version that nobody watches yet. The exit code, if this process is to end.
-fn take_up(place: &Place, file: &ConfigFile, shutdown: &mut Shutdown) -> Result<Option<u8>, Error> {
-    let record = place.record();
-    if supervise::is_to_watch() {
-        return match record.on_trial {
-            Some(version) => try_out(place, &version, file, shutdown),
-            None => Ok(None),
-        };
-    }
-    let own = update::own_version()?;
-    match record.on_trial {
-        // Put in place while no worker ran, or this machine lost its power in the trial.
-        Some(version) if version == own && !OnTrial::is_here() => {
-            if place.old().exists() {
-                let error = supervise::have_it_watched(place);
-                log::warn!(
-                    "{own} goes on without a trial, since {} can't be run: {error}",
-                    place.old().display()
-                );
-            }
-            note(place, Record::keep);
-        }
-        // Somebody put another version in its place.
-        Some(version) if version != own => note(place, |record| record.on_trial = None),
-        _ => {}
-    }
-    Ok(None)
-}
-
-fn note(place: &Place, change: impl FnOnce(&mut Record)) {
-    if let Err(error) = place.note(change) {
-        log::warn!("{error}");
-    }
-}
-
-/// After a version that could not be put in place: a worker that makes way costs a session.
-const AFTER_TROUBLE: Duration = Duration::from_secs(6 * 60 * 60);
-
-/// What became of a version that was to take over.
-enum Over {
-    /// This process is to end with this exit code.
-    Ended(u8),
-    /// It was no good, and the worker goes on as before.
-    AsBefore,
-    /// It could not be put in place.
-    NotInPlace,
-}
-
-/// Has what is ready take over.
-fn take_over(place: &Place, ready: Ready, file: &ConfigFile, shutdown: &mut Shutdown) -> Result<Over, Error> {
-    let version = match ready {
-        Ready::WentBack => return Err(Error::Become(supervise::become_it(place))),
-        Ready::InPlace(version) => version,
-        Ready::Staged(version) => match place.put_staged(&version) {
-            Ok(()) => version,
-            Err(error) => {
-                log::error!("{version} was not installed: {error}; this version goes on");
-                return Ok(Over::NotInPlace);
-            }
-        },
-    };
-    Ok(try_out(place, &version, file, shutdown)?.map_or(Over::AsBefore, Over::Ended))
-}
-
-/// Tries a version that is in place.
-fn try_out(
-    place: &Place,
-    version: &Version,
-    file: &ConfigFile,
-    shutdown: &mut Shutdown,
-) -> Result<Option<u8>, Error> {
-    match supervise::watch(place, version, &file.load()?, shutdown, || ()) {
-        Outcome::Kept => Err(Error::Become(supervise::become_it(place))),
-        Outcome::Ended(code) => Ok(Some(code)),
-        Outcome::WentBack(_) => Ok(None),
-    }
-}
-
 /// Where updates go, if they are looked for.
 enum Updating {
     /// There, after this time.
@@ -170,43 +100,39 @@ enum Updating {
     Off,
 }
 
-/// What stands beside a worker.
-struct Beside<'a> {
+/// What a worker is driven with.
+struct With<'a> {
     shutdown: Option<&'a mut Shutdown>,
+    metrics: Option<Listening>,
     on_trial: Option<OnTrial>,
     updates: Updating,
 }
 
 /// Drives a worker, its configuration's watcher and, if there is one, the operator's way to end it. The caller sees to
 /// it that only one worker runs with a configuration ([`InstanceLock`]), and polls this on the runtime that it names
-/// ([`Runtime::block_on`]).
+/// ([`Runtime::block_on`]). Updates are the caller's, too ([`spawn_auto_updater`](super::spawn_auto_updater)).
 pub async fn run_loops(
     file: ConfigFile,
     config: Config,
     on: Runtime,
     mut shutdown: Option<Shutdown>,
 ) -> Result<Exit, Error> {
-    let beside = Beside { shutdown: shutdown.as_mut(), on_trial: None, updates: Updating::Off };
-    drive(file, config, on, beside).await.map(|(exit, _)| exit)
+    let with = With { shutdown: shutdown.as_mut(), metrics: None, on_trial: None, updates: Updating::Off };
+    drive(file, config, on, with).await.map(|(exit, _)| exit)
 }
 
 async fn drive(
     file: ConfigFile,
     config: Config,
     on: Runtime,
-    beside: Beside<'_>,
+    with: With<'_>,
 ) -> Result<(Exit, Option<Ready>), Error> {
-    let Beside { shutdown, on_trial, updates } = beside;
+    let With { shutdown, metrics, on_trial, updates } = with;
     let pace = Pace::of(&config);
     let engines = engines::build(&config, &pace)
         .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
     let (engine, found) = engines.survey(on).await;
     log_services(&config, &*engine, &found);
-    if config.only_when_idle {
-        log::warn!(
-            "`only_when_idle` is not in this version: jobs are taken also while somebody uses this machine"
-        );
-    }
     if let Some(disclosure) = disclosure(&config) {
         log::warn!("{disclosure}");
     }
@@ -216,6 +142,9 @@ async fn drive(
     let store = Arc::new(ConfigStore::new(file.clone()));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
+    // Whoever looks for updates says here where it stands.
+    let seen = Updates::default();
+    let beside = Beside::open(&file, &handle, &seen, metrics);
     if let Some(on_trial) = on_trial {
         on_trial.beside(&handle);
     }
@@ -223,7 +152,7 @@ async fn drive(
         Updating::Off => None,
         Updating::From(place, quiet) => {
             update::say_news(&place);
-            Some(AutoUpdates::start(file.clone(), handle.clone(), on, place, quiet))
+            Some(AutoUpdates::start(file.clone(), handle.clone(), on, place, seen, quiet))
         }
     };
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
@@ -244,7 +173,7 @@ async fn drive(
             Either::Right((never, _)) => match never {},
         },
     };
-    drop((forwarding, ends));
+    drop((beside, forwarding, ends));
     let ready = updates.and_then(|updates| updates.take_ready());
     Ok((exit, ready))
 }

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigFile},
+    door::{Stamp, UpdateStatus, Updates},
     runtimes::Runtime,
 };
 
@@ -44,58 +45,50 @@ pub enum Ready {
     WentBack,
 }
 
-/// What is known of updates, for people to see.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UpdateStatus {
-    /// When the feed is looked at next; none when it is not, or right now.
-    pub next_check: Option<Wall>,
-    /// What was decided last.
-    pub decided: Option<String>,
-}
-
 /// Looks for updates as long as it lives.
 #[derive(Debug)]
 #[must_use = "updates are looked for as long as it lives"]
 pub struct AutoUpdates {
-    told: Arc<Told>,
+    ready: Arc<Mutex<Option<Ready>>>,
     _ends: mpsc::Sender<Infallible>,
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    ready: Mutex<Option<Ready>>,
-    status: Mutex<UpdateStatus>,
 }
 
 impl AutoUpdates {
     /// Starts to look, beside the worker of `handle`. What is ready then is for whoever sees the worker end with
     /// [`Exit::MadeWay`](studio_worker_core::worker::Exit::MadeWay).
     ///
-    /// Nothing is looked for before `quiet` is over.
-    pub fn start(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place, quiet: Duration) -> Self {
-        let told = Arc::<Told>::default();
+    /// Nothing is looked for before `quiet` is over. Where it stands is said in `seen`.
+    pub fn start(
+        file: ConfigFile,
+        handle: WorkerHandle,
+        on: Runtime,
+        place: Place,
+        seen: Updates,
+        quiet: Duration,
+    ) -> Self {
+        let ready = Arc::default();
         let (ends, ended) = mpsc::channel();
-        let telling = Arc::clone(&told);
-        let looking = move || match Looking::new(file, handle, on, place, telling) {
+        let told = Told { ready: Arc::clone(&ready), seen };
+        let looking = move || match Looking::new(file, handle, on, place, told) {
             Ok(looking) => looking.run(quiet, &ended),
             Err(error) => log::warn!("updates are off: {error}"),
         };
         if let Err(error) = thread::Builder::new().name("updates".into()).spawn(looking) {
             log::warn!("updates are off, since no thread could be had: {error}");
         }
-        Self { told, _ends: ends }
+        Self { ready, _ends: ends }
     }
 
     /// What takes over.
     pub fn take_ready(&self) -> Option<Ready> {
-        lock(&self.told.ready).take()
+        lock(&self.ready).take()
     }
+}
 
-    /// What is known, now and later.
-    pub fn status(&self) -> impl Fn() -> UpdateStatus + Send + Sync + 'static {
-        let told = Arc::clone(&self.told);
-        move || lock(&told.status).clone()
-    }
+/// Who is told.
+struct Told {
+    ready: Arc<Mutex<Option<Ready>>>,
+    seen: Updates,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,7 +101,7 @@ struct Looking {
     handle: WorkerHandle,
     on: Runtime,
     place: Place,
-    told: Arc<Told>,
+    told: Told,
     own: Version,
     /// As it could be read last.
     config: Config,
@@ -126,7 +119,7 @@ impl Looking {
         handle: WorkerHandle,
         on: Runtime,
         place: Place,
-        told: Arc<Told>,
+        told: Told,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let [chance, ..] = seed()?;
         Ok(Self {
@@ -256,12 +249,12 @@ impl Looking {
             Wall::from_millis(wall_clock().as_millis().saturating_add(millis))
         });
         let decided = updater.take_decision();
-        let mut status = lock(&self.told.status);
-        status.next_check = next_check.filter(|_| policy(&self.config, &self.place).enabled);
-        if let Some(decided) = &decided {
-            status.decided = Some(decided.to_string());
-        }
-        drop(status);
+        let is_wanted = policy(&self.config, &self.place).enabled;
+        let last = decided.as_ref().map(ToString::to_string);
+        self.told.seen.set(UpdateStatus {
+            next_check_at: next_check.filter(|_| is_wanted).map(Stamp),
+            last: last.or_else(|| self.told.seen.status()?.last),
+        });
         let Some(decided) = decided.filter(|decided| self.decided.as_ref() != Some(decided)) else { return };
         match &decided {
             AutoUpdateDecision::CheckError { .. } | AutoUpdateDecision::UpdateError { .. } => {

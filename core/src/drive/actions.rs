@@ -30,12 +30,20 @@ impl<R: Runtime> Driver<R> {
             Action::Connect { conn, url, bearer } => self.connect(conn, url, bearer),
             Action::SendHeartbeat { conn, capabilities, current_job_id } => {
                 if let Some(link) = self.link.as_mut().filter(|link| link.conn == conn) {
-                    link.send(self.heartbeat.of(&capabilities, current_job_id.as_ref()));
+                    let text = self.heartbeat.of(&capabilities, current_job_id.as_ref());
+                    if let Some(meter) = self.mailbox.meter.get() {
+                        meter.sent_frame(text.len());
+                    }
+                    link.send(text);
                 }
             }
             Action::Send { conn, frame } => {
                 if let Some(link) = self.link.as_mut().filter(|link| link.conn == conn) {
-                    link.send(frame.to_text());
+                    let text = frame.to_text();
+                    if let Some(meter) = self.mailbox.meter.get() {
+                        meter.sent_frame(text.len());
+                    }
+                    link.send(text);
                 }
             }
             Action::Close { conn, code, reason } => {
@@ -50,7 +58,7 @@ impl<R: Runtime> Driver<R> {
             Action::Request { request, http } => self.exchange(request, http),
             Action::Upload { request, upload } => self.upload(request, upload),
             Action::CancelRequest { request } => {
-                self.uploads.remove(&request);
+                self.forget_upload(request);
                 self.drop_task(Task::Exchange(request));
             }
             Action::DispatchJob { run, claim } => {
@@ -126,7 +134,7 @@ impl<R: Runtime> Driver<R> {
 
     fn upload(&mut self, request: RequestId, upload: Upload) {
         let progress = Progress::new(Arc::clone(&self.mailbox.bell));
-        self.uploads.insert(request, Watched { progress: progress.clone(), due: Mono::ZERO });
+        self.uploads.insert(request, Watched { progress: progress.clone(), due: Mono::ZERO, told: 0 });
         let answered = self.runtime.upload(upload, Arc::clone(&self.user_agent), progress);
         self.spawn(
             Task::Exchange(request),

@@ -14,7 +14,7 @@ use futures::{
 };
 
 use super::{
-    LOG_TARGET, Store, TIMER_SLACK, WorkerObservers,
+    LOG_TARGET, Meter, Store, TIMER_SLACK, WorkerObservers,
     frames::HeartbeatText,
     link::{Link, Reading},
     mailbox::{Mailbox, Wish},
@@ -101,6 +101,18 @@ pub(super) struct Watched {
     pub(super) progress: Progress,
     /// Not before then.
     pub(super) due: Mono,
+    /// Bytes that the meter was told of.
+    pub(super) told: u64,
+}
+
+impl Watched {
+    /// Tells the meter of what moved since it heard last.
+    fn metered(&mut self, sent: u64, meter: Option<&Arc<dyn Meter>>) {
+        let moved = sent.saturating_sub(std::mem::replace(&mut self.told, sent));
+        if let Some(meter) = meter.filter(|_| moved > 0) {
+            meter.uploaded(moved);
+        }
+    }
 }
 
 struct Timer {
@@ -236,6 +248,9 @@ impl<R: Runtime> Driver<R> {
                 let step = self.worker.next();
                 #[cfg(any(test, feature = "sim"))]
                 self.witness.iter_mut().for_each(|witness| witness.saw(&self.worker, now, &step));
+                if let (Some(meter), Step::Do(action)) = (self.mailbox.meter.get(), &step) {
+                    meter.decided(now, action);
+                }
                 match step {
                     Step::Do(Action::Exit(exit)) => return Some(exit),
                     Step::Do(action) => self.carry_out(action),
@@ -246,6 +261,9 @@ impl<R: Runtime> Driver<R> {
             if let Some(input) = self.inputs.pop_front() {
                 #[cfg(any(test, feature = "sim"))]
                 self.witness.iter_mut().for_each(|witness| witness.told(&input));
+                if let Some(meter) = self.mailbox.meter.get() {
+                    meter.told(now, &input);
+                }
                 self.worker.handle(now, input);
             } else if let Some(wish) = self.wishes.pop_front() {
                 self.grant(now, wish);
@@ -253,6 +271,9 @@ impl<R: Runtime> Driver<R> {
                 // Last, and also when things happen all the time.
                 self.inputs.push_back(Input::Tick);
             } else {
+                if let Some(meter) = self.mailbox.meter.get() {
+                    meter.rests(now, self.deadline, &self.worker);
+                }
                 return None;
             }
         }
@@ -266,6 +287,7 @@ impl<R: Runtime> Driver<R> {
             Wish::Drain => Command::Drain,
             Wish::Stop => Command::Stop,
             Wish::MakeWay => Command::MakeWay,
+            Wish::Presence(presence) => Command::Presence(presence),
             Wish::Reconfigure(mut settings, engine) => {
                 let completed = guarded(|| {
                     super::complete(&mut settings, engine.as_deref().unwrap_or_else(|| self.runs.engine()));
@@ -341,7 +363,7 @@ impl<R: Runtime> Driver<R> {
                 self.inputs.push_back(Input::ConnectFailed { conn, failure });
             }
             Outcome::Answered(request, outcome) => {
-                self.uploads.remove(&request);
+                self.forget_upload(request);
                 self.inputs.push_back(Input::Answered { request, outcome });
             }
             Outcome::Progressed(run, progressed) => {
@@ -420,9 +442,17 @@ impl<R: Runtime> Driver<R> {
             }
             watched.due = now + PROGRESS_INTERVAL;
             let sent = watched.progress.take();
+            watched.metered(sent, self.mailbox.meter.get());
             self.inputs.push_back(Input::UploadProgress { request: *request, sent });
         }
         next
+    }
+
+    /// The exchange is over, or given up.
+    pub(super) fn forget_upload(&mut self, request: RequestId) {
+        if let Some(mut watched) = self.uploads.remove(&request) {
+            watched.metered(watched.progress.bytes(), self.mailbox.meter.get());
+        }
     }
 
     /// Waits for the next deadline: whether it has come, by the clock. The timer only wakes.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    WorkerObservers,
+    Meter, WorkerObservers,
     mailbox::{Mailbox, Wish},
 };
 use crate::{
     engine::Engine,
-    wire::Finite,
+    wire::{Finite, UserPresence},
     worker::{CommandError, LogLine, Settings},
 };
 
@@ -59,6 +59,19 @@ impl WorkerHandle {
     /// program.
     pub fn make_way(&self) {
         self.mailbox.wish(Wish::MakeWay);
+    }
+
+    /// Says whether a person uses the machine; none when nobody can tell. With `onlyWhenIdle` in the capabilities no jobs
+    /// are taken while one does.
+    pub fn set_presence(&self, presence: Option<UserPresence>) {
+        self.mailbox.wish(Wish::Presence(presence));
+    }
+
+    /// Has `meter` told of everything from now on: before the worker's future is polled, of all. The first one that is
+    /// given counts.
+    pub fn metered_by(&self, meter: Arc<dyn Meter>) {
+        // A second one would count half.
+        let _ = self.mailbox.meter.set(meter);
     }
 
     /// Takes changed settings and, if there is one, another engine for the jobs to come. A changed address or

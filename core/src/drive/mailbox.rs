@@ -3,14 +3,16 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Waker,
 };
 
 use futures::task::AtomicWaker;
 
+use super::Meter;
 use crate::{
     engine::Engine,
+    wire::UserPresence,
     worker::{LogLine, Settings},
 };
 
@@ -42,6 +44,7 @@ pub(super) enum Wish {
     Stop,
     MakeWay,
     Reconfigure(Box<Settings>, Option<Arc<dyn Engine>>),
+    Presence(Option<UserPresence>),
 }
 
 impl Wish {
@@ -54,6 +57,7 @@ impl Wish {
                 | (Self::Stop, Self::Stop)
                 | (Self::MakeWay, Self::MakeWay)
                 | (Self::Reconfigure(..), Self::Reconfigure(..))
+                | (Self::Presence(_), Self::Presence(_))
         )
     }
 }
@@ -62,6 +66,8 @@ impl Wish {
 pub(super) struct Mailbox {
     state: Mutex<State>,
     pub(super) bell: Arc<Bell>,
+    /// Who keeps count of what happens, if anybody does.
+    pub(super) meter: OnceLock<Arc<dyn Meter>>,
 }
 
 #[derive(Default)]

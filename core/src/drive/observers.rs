@@ -153,7 +153,14 @@ impl WorkerObservers {
         match observation {
             Observation::CurrentJob(job) => seen.current_job = job.map(Box::new),
             Observation::Heartbeat(status) => seen.last_heartbeat = Some(status),
-            Observation::Session(status) => seen.session = Some(status),
+            Observation::Session(mut status) => {
+                // Where it only says anew what it wants, it stands where it stood.
+                if let Some(known) = seen.session.take_if(|known| known.state == status.state) {
+                    status.since = known.since;
+                    status.detail = status.detail.or(known.detail);
+                }
+                seen.session = Some(status);
+            }
             Observation::Threshold(gb) => {
                 if let Some(session) = &mut seen.session {
                     session.vram_threshold_gb = gb;

@@ -8,7 +8,7 @@ use crate::{
     engine::{EngineError, Models, Output, Payload, Service, SpilledFile},
     machine::{Memory, Transfer},
     time::{Mono, Now, Wall},
-    wire::{ApiBase, Capabilities, CloseCode, Finite, LogLevel, TaskKind},
+    wire::{ApiBase, Capabilities, CloseCode, Finite, LogLevel, TaskKind, UserPresence},
     worker::{
         Action, Command, ConnId, ConnectFailure, HttpAnswer, HttpFailure, Identity, Input, LogLine,
         MeasureId, Options, RequestId, RunId, SessionEnd, Settings, StoreId, Worker,
@@ -64,6 +64,7 @@ fn settings(registered: bool, measured: bool) -> Option<Settings> {
         capabilities: Capabilities {
             vram_threshold_gb: Finite::from(8),
             auto_enabled: true,
+            only_when_idle: Some(true),
             ..Capabilities::default()
         },
         services: TaskKind::ALL.into_iter().map(listed).collect(),
@@ -215,6 +216,11 @@ impl Game {
                 self.worker.handle(earlier, Input::Tick);
                 self.drain();
             }
+            24 if how >= 192 => self.command(Command::Presence(match how % 3 {
+                0 => Some(UserPresence::Active),
+                1 => Some(UserPresence::Idle),
+                _ => None,
+            })),
             24 => self.command(match how % 4 {
                 0 | 1 => Command::Pause,
                 _ => Command::Resume,

@@ -6,13 +6,14 @@ use super::{
     Worker,
     ends::Verdict,
     io::{Action, Exit, Observation},
+    observe::Hindrance,
     options::{Identity, Settings},
     states::{SessionEvent, SessionState},
     timers::Timer,
 };
 use crate::{
     engine::advertise,
-    wire::{ApiBase, CloseCode, Finite, LogLevel},
+    wire::{ApiBase, CloseCode, Finite, LogLevel, UserPresence},
 };
 
 /// What waits for the current job (section 7).
@@ -39,6 +40,32 @@ impl Worker {
             self.log(LogLevel::Info, "session", format_args!("{what}"), None);
             self.wants_changed();
         }
+    }
+
+    pub(super) fn set_presence(&mut self, presence: Option<UserPresence>) {
+        let before = core::mem::replace(&mut self.presence, presence);
+        if self.gives_way() && before != presence {
+            self.say_presence();
+        } else if self.gives_way() && presence.is_none() {
+            self.warn_of_unknown_presence();
+        }
+        self.wants_changed();
+    }
+
+    /// What it means that a person came, or went.
+    fn say_presence(&mut self) {
+        let what = match self.presence {
+            Some(UserPresence::Active) => "somebody uses this machine: no jobs are taken meanwhile",
+            Some(UserPresence::Idle) => "nobody uses this machine: jobs are taken",
+            None => return self.warn_of_unknown_presence(),
+        };
+        self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+    }
+
+    fn warn_of_unknown_presence(&mut self) {
+        let what =
+            "jobs are taken also while somebody uses this machine, since it can't be told whether they do";
+        self.log(LogLevel::Warn, "session", format_args!("{what}"), None);
     }
 
     pub(super) fn set_threshold(&mut self, threshold: Finite) {
@@ -72,7 +99,11 @@ impl Worker {
         });
         let threshold = settings.capabilities.vram_threshold_gb;
         let changed = threshold != self.options.settings.capabilities.vram_threshold_gb;
+        let gave_way = self.gives_way();
         self.options.settings = Settings { api_base, identity, ..settings };
+        if self.gives_way() && !gave_way {
+            self.say_presence();
+        }
         if changed {
             self.set_threshold(threshold);
         }
@@ -128,21 +159,42 @@ impl Worker {
     /// Says what changed of what the studio must know.
     pub(super) fn say_changes(&mut self) {
         self.arm_recovery();
-        if self.refresh_capabilities() {
+        let changed = self.refresh_capabilities();
+        if changed || self.hindrance_shown != self.hindered_by() {
             self.observe_session(None);
-            if self.state == SessionState::Serving {
-                self.heartbeat();
-            }
+        }
+        if changed && self.state == SessionState::Serving {
+            self.heartbeat();
         }
     }
 
-    /// Whether offers are declined: paused, disabled by the configuration, draining, making way, or about to reconnect.
+    /// Whether offers are declined.
     pub(super) fn declines(&self) -> bool {
-        self.paused
-            || self.draining
-            || self.makes_way
-            || !self.options.settings.capabilities.auto_enabled
-            || self.reconfigured.is_some()
+        self.hindered_by().is_some()
+    }
+
+    /// Why offers are declined; of several reasons the one that lasts longest.
+    pub(super) fn hindered_by(&self) -> Option<Hindrance> {
+        if self.draining {
+            Some(Hindrance::Draining)
+        } else if self.paused {
+            Some(Hindrance::Paused)
+        } else if !self.options.settings.capabilities.auto_enabled {
+            Some(Hindrance::Disabled)
+        } else if self.gives_way() && self.presence == Some(UserPresence::Active) {
+            Some(Hindrance::PersonPresent)
+        } else if self.makes_way {
+            Some(Hindrance::MakingWay)
+        } else if self.reconfigured.is_some() {
+            Some(Hindrance::Reconnecting)
+        } else {
+            None
+        }
+    }
+
+    /// Whether jobs are wanted only while nobody uses the machine.
+    fn gives_way(&self) -> bool {
+        self.options.settings.capabilities.only_when_idle == Some(true)
     }
 
     /// Makes the capabilities anew; whether they changed. They stay the same `Arc` if not.
@@ -151,6 +203,7 @@ impl Worker {
         let mut capabilities = settings.capabilities.clone();
         capabilities.auto_enabled = !self.declines() || self.recovers();
         capabilities.vram_threshold_gb = self.advertised_threshold();
+        capabilities.user_presence = self.presence.or(capabilities.user_presence);
         if capabilities.vram_total_gb == Finite::ZERO {
             capabilities.vram_total_gb = self.admission.vram_total().unwrap_or_default();
         }

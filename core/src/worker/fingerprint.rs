@@ -36,6 +36,7 @@ impl Worker {
         same.session.forget_times(self.now.mono);
         same.forget_progress_shown();
         same.known_odd_frames.clear();
+        same.hindrance_shown = None;
         same.log_book.forget();
         digest.debug(&self.log_book.weight());
         same.counters = Counters::default();

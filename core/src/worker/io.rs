@@ -12,7 +12,8 @@ use crate::{
     machine::{Memory, Transfer},
     time::Mono,
     wire::{
-        Capabilities, Claim, CloseCode, Finite, JobId, LogLevel, Secret, WorkerFrame, multipart::Envelope,
+        Capabilities, Claim, CloseCode, Finite, JobId, LogLevel, Secret, UserPresence, WorkerFrame,
+        multipart::Envelope,
     },
 };
 
@@ -158,6 +159,9 @@ pub enum Command {
     MakeWay,
     /// The configuration changed.
     Reconfigure(Box<Settings>),
+    /// Whether a person uses the machine; none when nobody can tell. With `onlyWhenIdle` in the capabilities no jobs are
+    /// taken while one does; the running one is finished.
+    Presence(Option<UserPresence>),
 }
 
 /// Why a command was refused.

@@ -81,15 +81,15 @@ pub use io::{
 };
 pub use logbook::{MAX_BATCH_BYTES, MAX_BATCH_ENTRIES};
 pub use observe::{
-    CurrentJob, HeartbeatOutcome, HeartbeatStatus, JobOutcome, JobProgress, Moves, PROMPT_PREVIEW_CHARS,
-    RECENT_JOBS_CAP, RecentJob, SessionStatus, truncate_prompt,
+    CurrentJob, HeartbeatOutcome, HeartbeatStatus, Hindrance, JobOutcome, JobProgress, Moves,
+    PROMPT_PREVIEW_CHARS, RECENT_JOBS_CAP, RecentJob, SessionStatus, truncate_prompt,
 };
 pub use options::{Identity, Options, Settings};
 pub use timers::HEARTBEAT_INTERVAL;
 
 use crate::{
     time::{Mono, Now},
-    wire::{Capabilities, Finite, JobId, LogLevel},
+    wire::{Capabilities, Finite, JobId, LogLevel, UserPresence},
 };
 use admission::Admission;
 use chance::{Backoff, Chance};
@@ -128,6 +128,10 @@ pub struct Worker {
     draining: bool,
     /// Another version of the program waits for this one to end.
     makes_way: bool,
+    /// Whether a person uses the machine; none when nobody can tell.
+    presence: Option<UserPresence>,
+    /// Why no jobs are taken, as observers know it.
+    hindrance_shown: Option<Hindrance>,
     /// The largest estimate that is accepted, in GB.
     threshold: Finite,
     /// A changed address or changed credentials that wait for the current job.
@@ -179,6 +183,8 @@ impl Worker {
             paused: false,
             draining: false,
             makes_way: false,
+            presence: None,
+            hindrance_shown: None,
             threshold,
             reconfigured: None,
             known_odd_frames: BTreeSet::new(),
@@ -238,6 +244,7 @@ impl Worker {
             Command::Stop => self.stop("told to stop"),
             Command::MakeWay => self.make_way(),
             Command::Reconfigure(settings) => self.reconfigure(*settings),
+            Command::Presence(presence) => self.set_presence(presence),
         }
         self.settle();
         Ok(())
@@ -377,6 +384,7 @@ impl Worker {
     }
 
     fn observe_session(&mut self, detail: Option<String>) {
+        self.hindrance_shown = self.hindered_by();
         let status = SessionStatus {
             state: self.state.name(),
             since: self.now.wall,
@@ -384,6 +392,7 @@ impl Worker {
             detail: detail.map(|detail| self.registration.scrub(detail)),
             vram_threshold_gb: self.advertised_threshold(),
             accepting: self.capabilities.auto_enabled,
+            hindrance: self.hindrance_shown,
         };
         self.act(Action::Observe(Observation::Session(status)));
     }

@@ -152,6 +152,40 @@ pub struct SessionStatus {
     pub vram_threshold_gb: Finite,
     /// Whether jobs are wanted.
     pub accepting: bool,
+    /// Why no new ones are, if so.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// Why a worker takes no new jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hindrance {
+    /// It finishes what it has, and ends.
+    Draining,
+    /// Its owner said so, until they say otherwise.
+    Paused,
+    /// Its configuration says so.
+    Disabled,
+    /// A person uses the machine.
+    PersonPresent,
+    /// It ends, once it is free, for another version of the program.
+    MakingWay,
+    /// It is about to reconnect with a changed configuration.
+    Reconnecting,
+}
+
+impl Hindrance {
+    /// The name that people read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled by the configuration",
+            Self::PersonPresent => "somebody uses this machine",
+            Self::MakingWay => "about to be replaced by another version",
+            Self::Reconnecting => "about to reconnect with changed settings",
+        }
+    }
 }
 
 /// A prompt as it is shown to people: at most [`PROMPT_PREVIEW_CHARS`] characters, then `…`.

@@ -11,7 +11,7 @@ use super::{
     Worker,
     io::{Action, Exit, RunId},
     jobs::{JobKey, Product, Slot, Subject},
-    observe::{JobOutcome, truncate_prompt},
+    observe::{Hindrance, JobOutcome, truncate_prompt},
     states::{JobEvent, JobState, SessionState},
     timers::{ORPHAN_BOUND, STUCK_BOUND, Timer},
 };
@@ -216,13 +216,11 @@ impl Worker {
 
     /// Rejects an offer since no job is taken now. One that another version of the program may soon take is only busy.
     pub(super) fn decline(&mut self, job_id: &JobId) {
-        let is_unwanted = self.paused || self.draining || !self.options.settings.capabilities.auto_enabled;
-        let (reason, code) = if self.makes_way && !is_unwanted {
-            ("the worker is about to be replaced by another version", RejectCode::Busy)
-        } else {
-            ("the worker takes no jobs now", RejectCode::Paused)
+        let code = match self.hindered_by() {
+            Some(Hindrance::MakingWay) => RejectCode::Busy,
+            _ => RejectCode::Paused,
         };
-        self.reject(job_id, reason, Some(code));
+        self.reject(job_id, "the worker takes no jobs now", Some(code));
     }
 
     pub(super) fn reject(&mut self, job_id: &JobId, reason: &str, code: Option<RejectCode>) {

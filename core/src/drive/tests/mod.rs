@@ -3,6 +3,7 @@
 mod carrier;
 mod ends;
 mod machine;
+mod meter;
 mod runs;
 mod world;
 

@@ -14,6 +14,7 @@ mod making_way;
 mod offers;
 mod orphans;
 mod parked;
+mod presence;
 mod progress;
 mod records;
 mod registration;

@@ -1,0 +1,78 @@
+//! Those at the door who don't behave.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use super::{Rig, is_quick};
+
+fn knock(rig: &Rig) -> UnixStream {
+    let stream = UnixStream::connect(rig.folder().join("socket")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+fn ask(rig: &Rig, line: &[u8]) -> String {
+    let (mut stream, mut answer) = (knock(rig), String::new());
+    // It may be refused before it is read to its end.
+    let _ = stream.write_all(line);
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn garbage_and_slow_ones_disturb_neither_the_worker_nor_others() {
+    let (rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.lives(|live| live["session"]["state"] == "serving");
+    for line in [&b"\n"[..], b"{}\n", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe\n", b"{\"ask\":\"dance\"}\n"] {
+        let answer = ask(&rig, line);
+        assert!(answer.starts_with(r#"{"is":"refused","why":"#) && answer.ends_with('\n'), "{answer}");
+    }
+    ask(&rig, &vec![b'x'; 1 << 20]);
+    // Some say nothing, one says it slowly, one stops in the middle, and one doesn't read.
+    let silent: Vec<_> = (0..3).map(|_| knock(&rig)).collect();
+    let mut slow = knock(&rig);
+    slow.write_all(b"{\"ask\":").unwrap();
+    let mut half = knock(&rig);
+    half.write_all(b"{\"ask\":\"status\"}").unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    let mut deaf = knock(&rig);
+    deaf.write_all(b"{\"ask\":\"watch\"}\n").unwrap();
+    assert_eq!(rig.home.run(&["status", "--check"]).code, 0);
+    session.delivers_with(&rig);
+    // Whole in the end, and with what a newer program would say.
+    slow.write_all(b"\"status\",\"door\":9,\"new\":{}}\n").unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with(r#"{"is":"state","#) && answer.contains(r#""workerId":"w-1""#), "{answer}");
+    drop((silent, half, deaf));
+    rig.worker.signal("-TERM");
+    rig.ends(&mut session);
+}
+
+#[test]
+fn of_many_some_are_turned_away_and_the_worker_goes_on() {
+    let (rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.lives(|live| live["session"]["state"] == "serving");
+    let crowd: Vec<_> = (0..40).map(|_| knock(&rig)).collect();
+    is_quick(&mut session);
+    drop(crowd);
+    rig.lives(|live| live["session"]["state"] == "serving");
+    rig.worker.signal("-TERM");
+    rig.ends(&mut session);
+}
+
+/// A job from its offer to its end.
+trait Delivers {
+    fn delivers_with(&mut self, rig: &Rig);
+}
+
+impl Delivers for studio_worker_core::conformance::Session {
+    fn delivers_with(&mut self, rig: &Rig) {
+        rig.begin(self, "j-1");
+        rig.release(self, "j-1");
+    }
+}

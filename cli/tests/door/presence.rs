@@ -1,0 +1,90 @@
+//! A person at the machine, as a `loginctl` tells that is played here.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::json;
+use studio_worker_core::conformance::TestStudio;
+
+use super::{Home, Running, TOKEN, path};
+
+/// A machine with that session, whose worker wants jobs only while it is idle, or always.
+fn machine(session: &str, only_when_idle: bool) -> (TestStudio, Home) {
+    let studio = TestStudio::new();
+    let home = Home::with(&format!(
+        "api_base_url = \"{}\"\nworker_id = \"w-1\"\nauth_token = \"{TOKEN}\"\nonly_when_idle = {only_when_idle}\n",
+        studio.base()
+    ));
+    let bin = home.dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in\nlist-sessions) echo '  2 1000 ada seat0 tty2' ;;\nshow-session) [ \"$2\" = 2 ] && printf '{session}' ;;\n*) exit 1 ;;\nesac\n"
+    );
+    fs::write(bin.join("loginctl"), script).unwrap();
+    fs::set_permissions(bin.join("loginctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    (studio, home)
+}
+
+fn start(home: &Home) -> Running {
+    Running::start(home.program(&["run"]).env("PATH", path(home)))
+}
+
+const USED: &str =
+    "Id=2\\nType=wayland\\nClass=user\\nState=active\\nRemote=no\\nIdleHint=no\\nLockedHint=no\\n";
+
+#[test]
+#[cfg(target_os = "linux")]
+fn jobs_are_left_to_others_while_somebody_uses_the_machine() {
+    let (studio, home) = machine(USED, false);
+    let worker = start(&home);
+    let mut session = studio.session();
+    session.heartbeat_with("userPresence", "active");
+    assert_eq!(session.heartbeats.last().unwrap()["capabilities"]["autoEnabled"], true);
+    session.delivers("j-1");
+
+    let text = home.text();
+    fs::write(home.config(), text.replace("only_when_idle = false", "only_when_idle = true")).unwrap();
+    session.heartbeat_with("autoEnabled", false);
+    assert_eq!(session.heartbeats.last().unwrap()["capabilities"]["onlyWhenIdle"], true);
+    session.offer("j-2", "llm", "hello");
+    assert_eq!(session.expect("reject", "j-2")["code"], "paused");
+    assert!(
+        home.prints(&["status"]).contains("jobs:               none are taken: somebody uses this machine\n")
+    );
+    fs::write(home.config(), text).unwrap();
+    session.heartbeat_with("autoEnabled", true);
+    session.delivers("j-3");
+    worker.signal("-TERM");
+    assert_eq!(session.closed().0, 1000);
+    assert_eq!(worker.ends().0.code(), Some(0));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_machine_that_is_locked_is_idle_and_jobs_are_taken() {
+    let (studio, home) = machine(&USED.replace("LockedHint=no", "LockedHint=yes"), true);
+    let worker = start(&home);
+    let mut session = studio.session();
+    session.heartbeat_with("userPresence", "idle");
+    session.delivers("j-1");
+    worker.signal("-TERM");
+    assert_eq!(session.closed().0, 1000);
+    let log = worker.ends().1;
+    assert!(!log.contains("can't be told"), "{log}");
+}
+
+#[test]
+fn where_nobody_can_tell_jobs_are_taken_and_that_is_said_once() {
+    let (studio, home) = machine("", true);
+    fs::write(home.dir.path().join("bin/loginctl"), "#!/bin/sh\nexit 1\n").unwrap();
+    let mut worker = start(&home);
+    let mut session = studio.session();
+    let line = worker.logs("can't be told");
+    assert!(line.contains("WARN"), "{line}");
+    session.delivers("j-1");
+    let said = session.heartbeats.iter().filter_map(|beat| beat["capabilities"].get("userPresence"));
+    assert_eq!(said.count(), 0);
+    assert_eq!(session.heartbeats[0]["capabilities"]["onlyWhenIdle"], json!(true));
+    worker.signal("-TERM");
+    assert_eq!(session.closed().0, 1000);
+    assert_eq!(worker.ends().1.matches("can't be told").count(), 1);
+}
