@@ -9,6 +9,7 @@
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
+//! | `telemetry` (feature `sentry`) | what went wrong, told to a Sentry server |
 //! | [`trial`] | one job without a studio |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
@@ -32,6 +33,11 @@ pub mod sim {
 }
 #[cfg(feature = "studio")]
 pub mod studio;
+#[cfg(feature = "sentry")]
+pub mod telemetry;
+#[cfg(not(feature = "sentry"))]
+#[path = "telemetry/none.rs"]
+mod telemetry;
 pub mod trial;
 
 pub use commands::main;

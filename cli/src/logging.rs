@@ -15,12 +15,16 @@ use studio_worker_core::{
     worker::LogLine,
 };
 
+use crate::telemetry;
+
 /// Credentials that are remembered; a program that lives long may see many, one after another.
 const MAX_SECRETS: usize = 64;
 /// The start of this program's own targets, and of those of its runtime.
-const OWN: &str = "studio_worker";
+pub(crate) const OWN: &str = "studio_worker";
 /// What a studio in the same process says: sent to itself, each line would make another one.
 const STUDIO: &str = "studio_worker::studio";
+/// The target of a line about a panic.
+pub(crate) const PANIC_TARGET: &str = "studio_worker::panic";
 
 static SECRETS: RwLock<VecDeque<Secret>> = RwLock::new(VecDeque::new());
 static HANDLE: RwLock<Option<WorkerHandle>> = RwLock::new(None);
@@ -105,13 +109,16 @@ impl Scrubbing {
 
 impl Log for Scrubbing {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        Self::may_be_shown(metadata) && self.stderr.enabled(metadata) || Self::forwarded(metadata).is_some()
+        Self::may_be_shown(metadata) && self.stderr.enabled(metadata)
+            || Self::forwarded(metadata).is_some()
+            || telemetry::wants(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         let shown = Self::may_be_shown(record.metadata()) && self.stderr.matches(record);
         let forwarded = Self::forwarded(record.metadata());
-        if !shown && forwarded.is_none() {
+        let told = telemetry::wants(record.metadata());
+        if !shown && forwarded.is_none() && !told {
             return;
         }
         let message = scrub(record.args().to_string());
@@ -119,6 +126,9 @@ impl Log for Scrubbing {
             let metadata = record.metadata().clone();
             // Without key-values: they would have to be scrubbed one by one, and nobody uses them here.
             self.stderr.log(&Record::builder().metadata(metadata).args(format_args!("{message}")).build());
+        }
+        if told {
+            telemetry::hear(record.metadata(), &message);
         }
         if let Some(level) = forwarded
             && let Some(handle) = HANDLE.read().unwrap_or_else(PoisonError::into_inner).as_ref()
@@ -141,7 +151,7 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     let text =
         payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("without a text").replace('\n', " ");
-    log::error!("the thread {} panicked at {place}: {text}", thread.name().unwrap_or("without a name"));
+    log::error!(target: PANIC_TARGET, "the thread {} panicked at {place}: {text}", thread.name().unwrap_or("without a name"));
 }
 
 #[cfg(test)]

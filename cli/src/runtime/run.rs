@@ -22,6 +22,7 @@ use crate::{
     logging,
     runtimes::Runtime,
     signals::Shutdown,
+    telemetry,
 };
 
 /// Runs a worker with the configuration in `file` until it ends: by a signal, or since it can't go on.
@@ -31,6 +32,7 @@ pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
     let lock = InstanceLock::acquire(file)?;
     // Read under the lock: a worker that ran until now may have stored something as its last.
     let config = file.load()?;
+    let _telemetry = telemetry::start(on, &config.engine);
     log_startup_banner(&config, file.path());
     for (line, key) in file.unknown_keys()? {
         log::warn!(

@@ -5,6 +5,8 @@ mod commands;
 mod help;
 #[cfg(unix)]
 mod running;
+#[cfg(all(unix, feature = "sentry"))]
+mod telemetry;
 
 use std::{
     fs,
@@ -20,6 +22,10 @@ use tempfile::TempDir;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a machine that has other things to do may take longer than its bounds say.
+#[cfg(unix)]
+const BUSY: Duration = Duration::from_secs(2);
 
 /// A home directory of its own, and the program in it.
 struct Home {
