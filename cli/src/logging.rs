@@ -11,6 +11,7 @@ use env_logger::{Builder, Env};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use studio_worker_core::{
     drive::{LOG_TARGET, WorkerHandle},
+    text::plain,
     wire::{LogLevel, Secret},
     worker::LogLine,
 };
@@ -121,7 +122,8 @@ impl Log for Scrubbing {
         if !shown && forwarded.is_none() && !told {
             return;
         }
-        let message = scrub(record.args().to_string());
+        // One line, whatever is quoted in it.
+        let message = plain(scrub(record.args().to_string()));
         if shown {
             let metadata = record.metadata().clone();
             // Without key-values: they would have to be scrubbed one by one, and nobody uses them here.
@@ -150,7 +152,7 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
     let text =
         payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("without a text").replace('\n', " ");
+    let text = text.unwrap_or("without a text");
     log::error!(target: PANIC_TARGET, "the thread {} panicked at {place}: {text}", thread.name().unwrap_or("without a name"));
 }
 

@@ -70,6 +70,12 @@ pub async fn run_loops(
     if let Some(disclosure) = disclosure(&config) {
         log::warn!("{disclosure}");
     }
+    if !config.api_base.is_secure() && !config.api_base.is_own() {
+        log::warn!(
+            "the connection to {} is not encrypted: whoever is on the way can read the worker's token, and act as it; https is wanted",
+            config.api_base_url()
+        );
+    }
     let memory = on.measure().await;
     let mut options = Options::new(settings(&config, &*engine, memory), format!("studio-worker/{VERSION}"));
     options.run_limit = Duration::from_secs(config.job_limit_secs.into());

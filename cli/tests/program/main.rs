@@ -5,6 +5,7 @@ mod commands;
 mod help;
 #[cfg(unix)]
 mod running;
+mod security;
 #[cfg(all(unix, feature = "sentry"))]
 mod telemetry;
 

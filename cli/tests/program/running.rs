@@ -58,7 +58,7 @@ pub(super) fn approved(studio: &TestStudio, more: &str) -> Home {
 }
 
 /// A worker with every log line there is.
-fn run(home: &Home, on: &str) -> Running {
+pub(super) fn run(home: &Home, on: &str) -> Running {
     Running::start(home.program(&["--runtime", on, "run"]).env("RUST_LOG", "trace"))
 }
 
