@@ -24,8 +24,8 @@ pub use studio_worker_core::{
 };
 use studio_worker_core::{
     engine::{Engine, EngineError, advertise},
-    text::plain,
     machine::Memory,
+    text::plain,
     wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
     worker::{LogLine, Settings},
 };

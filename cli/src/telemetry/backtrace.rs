@@ -38,9 +38,10 @@ fn frames(printed: &str) -> Vec<Frame> {
     let is_machinery = |frame: &Frame| {
         frame.function.as_deref().is_some_and(|function| function.starts_with("core::panicking::"))
     };
-    let origin = frames.iter().position(is_machinery).map_or(0, |first| {
-        first + frames[first..].iter().take_while(|frame| is_machinery(frame)).count()
-    });
+    let origin = frames
+        .iter()
+        .position(is_machinery)
+        .map_or(0, |first| first + frames[first..].iter().take_while(|frame| is_machinery(frame)).count());
     frames.drain(..origin);
     frames.reverse();
     frames
@@ -74,6 +75,9 @@ mod tests {
     fn this_thread_has_frames() {
         let trace = here().unwrap();
         let function = |frame: &Frame| frame.function.clone().unwrap_or_default();
-        assert!(trace.frames.iter().any(|frame| function(frame).contains("this_thread_has_frames")), "{trace:?}");
+        assert!(
+            trace.frames.iter().any(|frame| function(frame).contains("this_thread_has_frames")),
+            "{trace:?}"
+        );
     }
 }

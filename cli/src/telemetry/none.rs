@@ -9,7 +9,9 @@ pub(crate) struct Telemetry;
 
 pub(crate) fn start(_: Runtime, _: &str) -> Option<Telemetry> {
     if std::env::var_os("SENTRY_DSN").is_some_and(|dsn| !dsn.is_empty()) {
-        log::warn!("SENTRY_DSN is set, but this program is built without the feature `sentry`: no error is told");
+        log::warn!(
+            "SENTRY_DSN is set, but this program is built without the feature `sentry`: no error is told"
+        );
     }
     None
 }

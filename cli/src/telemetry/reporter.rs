@@ -69,8 +69,7 @@ impl Reporter {
                 self.lost.fetch_add(1, Ordering::SeqCst);
             }
         }
-        let level =
-            if level == Level::Error { sentry::Level::Error } else { sentry::Level::Warning };
+        let level = if level == Level::Error { sentry::Level::Error } else { sentry::Level::Warning };
         let (category, message) = (Some(target.to_owned()), Some(message));
         self.hub.add_breadcrumb(Breadcrumb { level, category, message, ..Breadcrumb::default() });
     }
@@ -84,7 +83,11 @@ impl Reporter {
                 value: Some(message.to_owned()),
                 stacktrace: backtrace::here(),
                 // The thread ends, and whoever started it deals with that.
-                mechanism: Some(Mechanism { ty: "panic".into(), handled: Some(false), ..Mechanism::default() }),
+                mechanism: Some(Mechanism {
+                    ty: "panic".into(),
+                    handled: Some(false),
+                    ..Mechanism::default()
+                }),
                 ..Exception::default()
             });
         } else {
@@ -160,7 +163,10 @@ mod tests {
         reporter.hear(Level::Error, LOG_TARGET, "later", start + Duration::from_secs(61));
         let told = told.0.lock().unwrap();
         let last = told.last().unwrap();
-        assert_eq!((last.message.as_deref(), &last.extra["errors_not_told_before"]), (Some("later"), &70.into()));
+        assert_eq!(
+            (last.message.as_deref(), &last.extra["errors_not_told_before"]),
+            (Some("later"), &70.into())
+        );
         assert_eq!(last.breadcrumbs.len(), BREADCRUMBS);
         assert_eq!(last.environment.as_deref(), Some("production"));
     }

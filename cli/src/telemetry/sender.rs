@@ -133,7 +133,11 @@ impl Sending {
             let rest = asked.map_or(REST, Duration::from_secs).min(MAX_REST);
             self.rests_until = Some(Instant::now() + rest);
         }
-        if (200..300).contains(&answer.status) { Ok(()) } else { Err(format!("it answers {}", answer.status)) }
+        if (200..300).contains(&answer.status) {
+            Ok(())
+        } else {
+            Err(format!("it answers {}", answer.status))
+        }
     }
 }
 

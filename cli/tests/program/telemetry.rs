@@ -95,10 +95,9 @@ fn a_server_that_never_answers_delays_no_heartbeat_and_hardly_the_end(on: &str) 
     worker.logs("could not be saved, trying again");
     fs::remove_dir(&lock).unwrap();
     studio.request().answer_json(200, &json!({ "requestId": "rr-1", "status": "pending" }));
-    studio.request().answer_json(
-        200,
-        &json!({ "status": "approved", "workerId": "w-1", "authToken": TOKEN }),
-    );
+    studio
+        .request()
+        .answer_json(200, &json!({ "status": "approved", "workerId": "w-1", "authToken": TOKEN }));
     let mut session = studio.session();
     let first = Instant::now();
     session.heartbeat();
@@ -195,7 +194,8 @@ fn a_panic_is_told_once_with_where_it_came_from() {
     if std::env::var_os(PANICS).is_some() {
         studio_worker::logging::init();
         studio_worker::logging::learn(&TOKEN.into());
-        let _telemetry = studio_worker::telemetry::start(studio_worker::runtimes::Runtime::default(), "multi");
+        let _telemetry =
+            studio_worker::telemetry::start(studio_worker::runtimes::Runtime::default(), "multi");
         let panicking = std::thread::Builder::new().name("engine".into()).spawn(|| panic!("at {TOKEN}"));
         assert!(panicking.unwrap().join().is_err());
         return;

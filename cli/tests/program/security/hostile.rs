@@ -19,7 +19,8 @@ on_each_runtime! {
 }
 
 /// A window's title, a colour, a line like one of ours, and a text that runs backwards.
-const HARM: &str = "no\u{1b}]0;owned\u{7}\u{9b}31m\r\n[2026-01-01T00:00:00.000Z ERROR studio_worker] forged\u{202e}";
+const HARM: &str =
+    "no\u{1b}]0;owned\u{7}\u{9b}31m\r\n[2026-01-01T00:00:00.000Z ERROR studio_worker] forged\u{202e}";
 
 /// Whether a text is made of lines that show what is in them.
 fn is_harmless(text: &str) -> bool {
@@ -199,7 +200,10 @@ fn a_studio_without_encryption_is_warned_of(on: &str) {
     let mut worker =
         Running::start(home.program(&["--runtime", on, "run"]).env("http_proxy", "http://127.0.0.1:9"));
     let line = worker.logs("not encrypted");
-    assert!(line.contains("WARN") && line.contains("http://studio.example") && line.contains("https"), "{line}");
+    assert!(
+        line.contains("WARN") && line.contains("http://studio.example") && line.contains("https"),
+        "{line}"
+    );
     worker.signal("-KILL");
     worker.ends();
 
