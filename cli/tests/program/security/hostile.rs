@@ -1,6 +1,6 @@
 //! A studio that means no good, and other users of the machine.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use serde_json::{Value, json};
 use studio_worker_core::conformance::TestStudio;
@@ -16,6 +16,8 @@ on_each_runtime! {
     what_a_worker_writes_is_for_its_user_alone
     offers_that_mean_harm_leave_no_trace_and_the_worker_serving
     a_studio_without_encryption_is_warned_of
+    #[cfg(target_os = "linux")]
+    no_open_file_is_handed_on_to_a_program
 }
 
 /// A window's title, a colour, a line like one of ours, and a text that runs backwards.
@@ -213,4 +215,46 @@ fn a_studio_without_encryption_is_warned_of(on: &str) {
     let worker = run(&home, on);
     let mut session = studio.session();
     assert!(!drain(worker, &mut session).contains("not encrypted"));
+}
+
+#[cfg(target_os = "linux")]
+fn no_open_file_is_handed_on_to_a_program(on: &str) {
+    let studio = TestStudio::new();
+    let home = approved(
+        &studio,
+        "[[commands]]\nkind = 'llm'\nmodels = ['m']\nprogram = 'sh'\nargs = ['-c', 'ls -l /proc/self/fd', '--', '{prompt}']\n",
+    );
+    let worker = run(&home, on);
+    let mut session = studio.session();
+    // So that there is a connection for results, too, and whatever else is kept for the next one.
+    session.offer("j-1", "image", "a fox");
+    session.expect("accept", "j-1");
+    let mut upload = studio.request();
+    upload.body();
+    upload.answer(200, "", "");
+    session.offer_until_accepted("j-2");
+    session.expect("completeJson", "j-2");
+    session.send(&json!({ "type": "completeAck", "jobId": "j-2" }));
+    session.send(&json!({ "type": "offer", "claim": {
+        "jobId": "j-3", "gameId": "g", "assetName": "a", "model": "m", "vramGbEstimate": 2,
+        "task": { "kind": "llm", "messages": [{ "role": "user", "content": "p" }] },
+    }}));
+    session.expect("accept", "j-3");
+    let done = session.expect("completeJson", "j-3");
+    let said = done["result"]["choices"][0]["message"]["content"].as_str().unwrap();
+    session.send(&json!({ "type": "completeAck", "jobId": "j-3" }));
+    // Those behind its input, its output and what it says, by their targets, but for the folder that it lists.
+    let open = |listed: &str| -> Vec<String> {
+        let files = listed.lines().filter_map(|line| line.rsplit_once(" -> "));
+        let beyond = files.filter(|(file, target)| {
+            ![" 0", " 1", " 2"].iter().any(|own| file.ends_with(own)) && !target.starts_with("/proc/")
+        });
+        beyond.map(|(_, target)| target.to_owned()).collect()
+    };
+    // What the tests were started with goes on to all of their children.
+    let listed = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let inherited = open(&String::from_utf8(listed.stdout).unwrap());
+    assert!(said.contains(" -> /proc/"), "{said}");
+    assert!(open(said).iter().all(|target| inherited.contains(target)), "{said}");
+    drain(worker, &mut session);
 }
