@@ -47,7 +47,7 @@ impl Reporter {
             .default_integrations(false)
             .send_default_pii(false)
             .max_breadcrumbs(BREADCRUMBS)
-            .before_send(scrubbed)
+            .before_send(|event| scrubbed(&event))
             .transport(transport);
         options.dsn = Some(dsn);
         let client = Arc::new(Client::with_options(options));
@@ -113,8 +113,8 @@ fn without_words<'a>(target: &str, message: &'a str) -> &'a str {
 }
 
 /// An event without credentials in any of its texts: also those that were learned since.
-fn scrubbed(event: Event<'static>) -> Option<Event<'static>> {
-    let mut value = serde_json::to_value(&event).ok()?;
+fn scrubbed(event: &Event<'static>) -> Option<Event<'static>> {
+    let mut value = serde_json::to_value(event).ok()?;
     scrub(&mut value);
     serde_json::from_value(value).ok()
 }

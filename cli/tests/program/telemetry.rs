@@ -63,7 +63,7 @@ fn told(sentry: &TestStudio, secret: &Secret) -> Value {
 /// The texts of its breadcrumbs.
 fn before(event: &Value) -> String {
     let crumbs = event["breadcrumbs"]["values"].as_array().cloned().unwrap_or_default();
-    crumbs.iter().map(|crumb| format!("{} {}\n", crumb["level"], crumb["message"])).collect()
+    crumbs.iter().map(|crumb| crumb["message"].as_str().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 fn an_error_is_told_with_what_was_warned_of_before(on: &str) {
