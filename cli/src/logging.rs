@@ -24,6 +24,8 @@ const MAX_SECRETS: usize = 64;
 pub(crate) const OWN: &str = "studio_worker";
 /// What a studio in the same process says: sent to itself, each line would make another one.
 const STUDIO: &str = "studio_worker::studio";
+/// How errors are told to an operator's server is nobody else's business.
+const TELEMETRY: &str = "studio_worker::telemetry";
 /// The target of a line about a panic.
 pub(crate) const PANIC_TARGET: &str = "studio_worker::panic";
 
@@ -96,7 +98,8 @@ impl Scrubbing {
     /// The level at which a line goes to the studio. The worker's own lines are on their way already.
     fn forwarded(metadata: &Metadata<'_>) -> Option<LogLevel> {
         let target = metadata.target();
-        if target == LOG_TARGET || target.starts_with(STUDIO) || !target.starts_with(OWN) {
+        let is_private = target.starts_with(STUDIO) || target.starts_with(TELEMETRY);
+        if target == LOG_TARGET || is_private || !target.starts_with(OWN) {
             return None;
         }
         match metadata.level() {
@@ -210,10 +213,11 @@ mod tests {
         for (level, target, forwarded) in [
             (Level::Info, "studio_worker::runtime", Some(LogLevel::Info)),
             (Level::Warn, "studio_worker::config::file", Some(LogLevel::Warn)),
-            (Level::Error, "studio_worker::logging", Some(LogLevel::Error)),
+            (Level::Error, PANIC_TARGET, Some(LogLevel::Error)),
             (Level::Warn, "studio_worker_core::transport::files", Some(LogLevel::Warn)),
             (Level::Debug, "studio_worker::runtime", None),
             (Level::Info, "studio_worker::studio::session", None),
+            (Level::Warn, "studio_worker::telemetry::sender", None),
             // The worker's own, which are on their way already, and those of other crates.
             (Level::Warn, LOG_TARGET, None),
             (Level::Error, "isahc", None),

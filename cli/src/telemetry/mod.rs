@@ -2,7 +2,7 @@
 //! `error`, with the warnings before them. Off, and without a thread, unless `SENTRY_DSN` says where; `SENTRY_ENVIRONMENT`
 //! says which environment it is.
 //!
-//! Nothing ever waits for it but the end of the program, and that for no longer than [`EXIT_BOUND`]. Credentials are taken
+//! Nothing ever waits for it but the end of the program, and that for 1.5 s at most. Credentials are taken
 //! out once more before an event leaves. What an engine says about a job stays here, since it may quote the prompt.
 
 mod backtrace;
