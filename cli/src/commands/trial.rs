@@ -169,3 +169,14 @@ impl Engines {
         Ok(write!(out, "{table}")?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::lines;
+
+    #[test]
+    fn what_a_model_says_steers_no_terminal_and_keeps_its_lines() {
+        assert_eq!(lines("a\n\n\tb ä\n"), "a\n\n\tb ä\n");
+        assert_eq!(lines("a\u{1b}[2J\r\nb\u{202e}"), "a [2J \nb ");
+    }
+}
