@@ -12,6 +12,7 @@
 //! | [`presence`] | whether a person uses the machine |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
+//! | `telemetry` (feature `sentry`) | what went wrong, told to a Sentry server |
 //! | [`trial`] | one job without a studio |
 //! | [`update`] | another version of this program, and the way back |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
@@ -40,6 +41,11 @@ pub mod sim {
 }
 #[cfg(feature = "studio")]
 pub mod studio;
+#[cfg(feature = "sentry")]
+pub mod telemetry;
+#[cfg(not(feature = "sentry"))]
+#[path = "telemetry/none.rs"]
+mod telemetry;
 pub mod trial;
 pub mod update;
 

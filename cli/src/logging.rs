@@ -11,18 +11,24 @@ use env_logger::{Builder, Env};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use studio_worker_core::{
     drive::{LOG_TARGET, WorkerHandle},
+    text::plain,
     wire::{LogLevel, Secret},
     worker::LogLine,
 };
 
 use crate::door;
+use crate::telemetry;
 
 /// Credentials that are remembered; a program that lives long may see many, one after another.
 const MAX_SECRETS: usize = 64;
 /// The start of this program's own targets, and of those of its runtime.
-const OWN: &str = "studio_worker";
+pub(crate) const OWN: &str = "studio_worker";
 /// What a studio in the same process says: sent to itself, each line would make another one.
 const STUDIO: &str = "studio_worker::studio";
+/// How errors are told to an operator's server is nobody else's business.
+const TELEMETRY: &str = "studio_worker::telemetry";
+/// The target of a line about a panic.
+pub(crate) const PANIC_TARGET: &str = "studio_worker::panic";
 
 static SECRETS: RwLock<VecDeque<Secret>> = RwLock::new(VecDeque::new());
 static HANDLE: RwLock<Option<WorkerHandle>> = RwLock::new(None);
@@ -93,7 +99,8 @@ impl Scrubbing {
     /// The level at which a line goes to the studio. The worker's own lines are on their way already.
     fn forwarded(metadata: &Metadata<'_>) -> Option<LogLevel> {
         let target = metadata.target();
-        if target == LOG_TARGET || target.starts_with(STUDIO) || !target.starts_with(OWN) {
+        let is_private = target.starts_with(STUDIO) || target.starts_with(TELEMETRY);
+        if target == LOG_TARGET || is_private || !target.starts_with(OWN) {
             return None;
         }
         match metadata.level() {
@@ -107,22 +114,29 @@ impl Scrubbing {
 
 impl Log for Scrubbing {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        Self::may_be_shown(metadata) && self.stderr.enabled(metadata) || Self::forwarded(metadata).is_some()
+        Self::may_be_shown(metadata) && self.stderr.enabled(metadata)
+            || Self::forwarded(metadata).is_some()
+            || telemetry::wants(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         let shown = Self::may_be_shown(record.metadata()) && self.stderr.matches(record);
         let forwarded = Self::forwarded(record.metadata());
-        if !shown && forwarded.is_none() {
+        let told = telemetry::wants(record.metadata());
+        if !shown && forwarded.is_none() && !told {
             return;
         }
-        let message = scrub(record.args().to_string());
+        // One line, whatever is quoted in it.
+        let message = plain(scrub(record.args().to_string()));
         if shown {
             let metadata = record.metadata().clone();
             // Without key-values: they would have to be scrubbed one by one, and nobody uses them here.
             self.stderr.log(&Record::builder().metadata(metadata).args(format_args!("{message}")).build());
         }
         door::lines::note(record.metadata(), &message);
+        if told {
+            telemetry::hear(record.metadata(), &message);
+        }
         if let Some(level) = forwarded
             && let Some(handle) = HANDLE.read().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
@@ -143,8 +157,8 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
     let text =
         payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("without a text").replace('\n', " ");
-    log::error!("the thread {} panicked at {place}: {text}", thread.name().unwrap_or("without a name"));
+    let text = text.unwrap_or("without a text");
+    log::error!(target: PANIC_TARGET, "the thread {} panicked at {place}: {text}", thread.name().unwrap_or("without a name"));
 }
 
 #[cfg(test)]
@@ -201,10 +215,11 @@ mod tests {
         for (level, target, forwarded) in [
             (Level::Info, "studio_worker::runtime", Some(LogLevel::Info)),
             (Level::Warn, "studio_worker::config::file", Some(LogLevel::Warn)),
-            (Level::Error, "studio_worker::logging", Some(LogLevel::Error)),
+            (Level::Error, PANIC_TARGET, Some(LogLevel::Error)),
             (Level::Warn, "studio_worker_core::transport::files", Some(LogLevel::Warn)),
             (Level::Debug, "studio_worker::runtime", None),
             (Level::Info, "studio_worker::studio::session", None),
+            (Level::Warn, "studio_worker::telemetry::sender", None),
             // The worker's own, which are on their way already, and those of other crates.
             (Level::Warn, LOG_TARGET, None),
             (Level::Error, "isahc", None),

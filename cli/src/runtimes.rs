@@ -39,6 +39,14 @@ impl Default for Runtime {
 pub type Started = (WorkerHandle, BoxFuture<'static, Exit>);
 
 impl Runtime {
+    /// As `--runtime` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsyncStd => "async-std",
+            Self::Tokio => "tokio",
+        }
+    }
+
     /// Starts a worker. Its future is driven by [`Runtime::block_on`].
     pub fn start(
         self,
@@ -120,10 +128,10 @@ impl Runtime {
 
     #[allow(dead_code, reason = "both are built in")]
     fn is_missing(self) -> Error {
-        let (name, other) = match self {
-            Self::AsyncStd => ("async-std", "tokio"),
-            Self::Tokio => ("tokio", "async-std"),
+        let other = match self {
+            Self::AsyncStd => Self::Tokio,
+            Self::Tokio => Self::AsyncStd,
         };
-        Error::NoSuchRuntime { name, other }
+        Error::NoSuchRuntime { name: self.name(), other: other.name() }
     }
 }

@@ -12,6 +12,7 @@
 //! | [`worker`] | the worker: registration, session, the one job, delivery, back-off, timers, log book |
 //! | [`studio`] | the other end of the session, by the same rules |
 //! | [`engine`] | what runs a job: the contract, recipes, and the synthetic engine |
+//! | [`text`] | texts of others, for a person to read |
 //! | [`update`] | from a release feed to a decision |
 //! | `drive` (feature) | the one loop that drives a [`worker::Worker`] on any runtime |
 //! | `transport` (features `transport`, `http`) | what runtimes on sockets, threads and files have in common |
@@ -35,6 +36,7 @@ pub mod machine;
 #[cfg(any(feature = "sim", test))]
 pub mod sim;
 pub mod studio;
+pub mod text;
 pub mod time;
 #[cfg(feature = "transport")]
 pub mod transport;

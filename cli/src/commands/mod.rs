@@ -24,6 +24,8 @@ use std::{
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::StyledStr};
 
+use studio_worker_core::text::plain;
+
 use crate::{Error, config::ConfigFile, logging, runtimes::Runtime};
 
 /// Takes jobs from a studio and runs them on this machine.
@@ -178,7 +180,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(Error::Said(code)) => ExitCode::from(code),
         Err(error) => {
             let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-            let _ = writeln!(io::stderr(), "error: {}", logging::scrub(line));
+            let _ = writeln!(io::stderr(), "error: {}", plain(logging::scrub(line)));
             ExitCode::FAILURE
         }
     }

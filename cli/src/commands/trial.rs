@@ -13,6 +13,7 @@ use serde_json::json;
 use studio_worker_core::{
     engine::{Engine, Models, Output},
     machine::Transfer,
+    text::plain,
     wire::TaskKind,
 };
 
@@ -65,7 +66,7 @@ impl Try {
         let seconds = tried.took.as_secs_f64();
         if let (Output::Json(value), None) = (&tried.output, &self.out) {
             match trial::text_of(value) {
-                Some(text) => writeln!(out, "{text}")?,
+                Some(text) => writeln!(out, "{}", lines(text))?,
                 None => writeln!(out, "{value:#}")?,
             }
             let _ = writeln!(io::stderr(), "{} took {seconds:.1} s", tried.model);
@@ -93,6 +94,14 @@ pub(super) fn engine(
         .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
     let (engine, _) = on.block_on(engines.survey(on))?;
     Ok((engine, config))
+}
+
+/// A text that a model made, for a terminal: as it is but for what would steer that. With `--out` it is kept as it came.
+fn lines(text: &str) -> String {
+    text.split('\n')
+        .map(|line| line.split('\t').map(|part| plain(part.to_owned())).collect::<Vec<_>>().join("\t"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Shows a person how far a download is.
@@ -158,5 +167,16 @@ impl Engines {
             let _ = writeln!(table, "{:<10}  {}: {}", missing.engine, missing.what, missing.how);
         }
         Ok(write!(out, "{table}")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lines;
+
+    #[test]
+    fn what_a_model_says_steers_no_terminal_and_keeps_its_lines() {
+        assert_eq!(lines("a\n\n\tb ä\n"), "a\n\n\tb ä\n");
+        assert_eq!(lines("a\u{1b}[2J\r\nb\u{202e}"), "a [2J \nb ");
     }
 }

@@ -165,6 +165,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_job_says_is_text_on_the_page() {
+        let place = tempfile::tempdir().unwrap();
+        let harm = "\"><script>alert(1)</script>&";
+        let file = place.path().join("chat.json");
+        fs::write(&file, serde_json::json!({ "text": harm }).to_string()).unwrap();
+        let picture = place.path().join("a\"onerror=alert(1) b.png");
+        let delivered = [file, picture].map(|file| Delivered {
+            kind: "llm",
+            model: harm.into(),
+            took: std::time::Duration::ZERO,
+            bytes: 1,
+            file,
+            prompt: harm.into(),
+        });
+        write(place.path(), &delivered, false).unwrap();
+        let page = fs::read_to_string(place.path().join("index.html")).unwrap();
+        assert!(!page.contains("<script>") && !page.contains("a\"onerror"), "{page}");
+        assert_eq!(page.matches("&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;").count(), 6, "{page}");
+    }
+
+    #[test]
     fn texts_come_from_where_each_form_has_them() {
         assert_eq!(said(br#"{"choices":[{"message":{"content":"hello"}}]}"#), "hello");
         assert_eq!(said(br#"{"text":"spoken"}"#), "spoken");

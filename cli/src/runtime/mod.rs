@@ -28,6 +28,7 @@ pub use studio_worker_core::{
 use studio_worker_core::{
     engine::{Engine, EngineError, advertise},
     machine::Memory,
+    text::plain,
     wire::{ApiBase, Capabilities, Finite, LogLevel, Task},
     worker::{LogLine, Settings},
 };
@@ -124,7 +125,7 @@ pub fn format_status(config: &Config, path: &Path) -> String {
     let mut status = String::new();
     for (name, value) in lines {
         // Writing to a text can't fail.
-        let _ = writeln!(status, "{name:<20}{}", value.replace(char::is_control, " "));
+        let _ = writeln!(status, "{name:<20}{}", plain(value));
     }
     logging::scrub(status)
 }

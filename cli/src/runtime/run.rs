@@ -28,6 +28,7 @@ use crate::{
     metrics::Listening,
     runtimes::Runtime,
     signals::Shutdown,
+    telemetry,
     update::{self, AutoUpdates, Place, Ready, supervise::OnTrial},
 };
 
@@ -56,6 +57,7 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
         let lock = InstanceLock::acquire(file)?;
         // Read under the lock: a worker that ran until now may have stored something as its last.
         let config = file.load()?;
+        let telemetry = telemetry::start(on, &config.engine);
         log_startup_banner(&config, file.path());
         for (line, key) in file.unknown_keys()? {
             log::warn!(
@@ -74,6 +76,10 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
         drop(lock);
         if let Some(on_trial) = on_trial {
             on_trial.ended(&exit);
+        }
+        // What another version takes over from has nothing left to say.
+        if exit == Exit::MadeWay {
+            drop(telemetry);
         }
         match (exit, ready, &place) {
             (Exit::MadeWay, Some(ready), Some(place)) => {
@@ -135,6 +141,12 @@ async fn drive(
     log_services(&config, &*engine, &found);
     if let Some(disclosure) = disclosure(&config) {
         log::warn!("{disclosure}");
+    }
+    if !config.api_base.is_secure() && !config.api_base.is_own() {
+        log::warn!(
+            "the connection to {} is not encrypted: whoever is on the way can read the worker's token, and act as it; https is wanted",
+            config.api_base_url()
+        );
     }
     let memory = on.measure().await;
     let mut options = Options::new(settings(&config, &*engine, memory), format!("studio-worker/{VERSION}"));

@@ -6,7 +6,14 @@ mod help;
 mod home;
 #[cfg(unix)]
 mod running;
+mod security;
+#[cfg(all(unix, feature = "sentry"))]
+mod telemetry;
 
 #[cfg(unix)]
 use home::Running;
 use home::{Home, said};
+
+/// What a machine that has other things to do may take longer than its bounds say.
+#[cfg(unix)]
+const BUSY: std::time::Duration = std::time::Duration::from_secs(2);

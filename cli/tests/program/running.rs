@@ -26,6 +26,8 @@ macro_rules! on_each_runtime {
     };
 }
 
+pub(super) use on_each_runtime;
+
 on_each_runtime! {
     a_worker_registers_and_stores_what_it_is_told
     what_the_published_programs_left_serves_without_registering_anew
@@ -45,10 +47,10 @@ on_each_runtime! {
     an_idle_worker_is_small
 }
 
-const TOKEN: &str = "tok-7f3a9c5e";
+pub(super) const TOKEN: &str = "tok-7f3a9c5e";
 
 /// As 0.2 leaves it after its approval, and as 0.4 does.
-fn approved(studio: &TestStudio, more: &str) -> Home {
+pub(super) fn approved(studio: &TestStudio, more: &str) -> Home {
     let base = studio.base();
     Home::with(&format!(
         "# mine\napi_base_url = \"{base}\"\nworker_id = \"w-1\"\nauth_token = \"{TOKEN}\"\n{more}"
@@ -56,12 +58,12 @@ fn approved(studio: &TestStudio, more: &str) -> Home {
 }
 
 /// A worker with every log line there is.
-fn run(home: &Home, on: &str) -> Running {
+pub(super) fn run(home: &Home, on: &str) -> Running {
     Running::start(home.program(&["--runtime", on, "run"]).env("RUST_LOG", "trace"))
 }
 
 /// Ends it as a service manager does.
-fn drain(worker: Running, session: &mut Session) -> String {
+pub(super) fn drain(worker: Running, session: &mut Session) -> String {
     worker.signal("-TERM");
     assert_eq!(session.closed().0, 1000);
     let (status, log, out) = worker.ends();
@@ -287,7 +289,7 @@ fn a_signal_ends_a_worker_that_waits_for_its_approval(on: &str) {
 }
 
 /// How a worker ends that can't go on: its code, and the one line that is no log line.
-fn ends_with(worker: Running) -> String {
+pub(super) fn ends_with(worker: Running) -> String {
     let (status, log, _) = worker.ends();
     assert_eq!(status.code(), Some(1), "{log}");
     let last = log.lines().last().unwrap();

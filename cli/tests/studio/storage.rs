@@ -12,6 +12,31 @@ use crate::{
 };
 
 #[test]
+#[cfg(unix)]
+fn what_is_kept_is_for_its_user_alone() {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+    fn look(folder: &Path) -> usize {
+        let mut seen = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = path.symlink_metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+            seen += if path.is_dir() { look(&path) } else { 1 };
+        }
+        seen
+    }
+    let rig = Rig::new();
+    let worker = rig.register();
+    let mut session = rig.connect(&worker);
+    let job = rig.queue_image();
+    session.accept();
+    assert_eq!(rig.upload(&worker, &job, "png", b"private").status, 200);
+    // The database, and the result.
+    assert!(look(rig.place.path()) >= 2);
+}
+
+#[test]
 fn a_restart_loses_nothing() {
     let mut rig = Rig::new();
     let worker = rig.register();

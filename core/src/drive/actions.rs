@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Output},
+    text::plain,
     time::Mono,
     wire::{LogLevel, Secret},
     worker::{Action, ConnId, HttpRequest, Input, LogLine, RequestId, RunId, Upload},
@@ -228,7 +229,10 @@ fn log_line(line: &LogLine) {
     };
     let LogLine { category, message, .. } = line;
     match &line.job_id {
-        Some(job) => log::log!(target: LOG_TARGET, level, "{category}: job {job}: {message}"),
+        Some(job) => {
+            let job = plain(job.to_string());
+            log::log!(target: LOG_TARGET, level, "{category}: job {job}: {message}");
+        }
         None => log::log!(target: LOG_TARGET, level, "{category}: {message}"),
     }
 }

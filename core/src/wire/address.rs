@@ -7,7 +7,9 @@ use alloc::{
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::Url;
+use url::{Host, Url};
+
+use crate::http::Reach;
 
 /// What is appended to an `api_base_url` that does not end with it.
 const API_PATH: &str = "/graphics/api";
@@ -98,6 +100,19 @@ impl ApiBase {
     /// Whether the connection is encrypted.
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// Whether it leads to this machine, so that nobody is on the way.
+    pub fn is_own(&self) -> bool {
+        match Url::parse(&self.origin).ok().as_ref().and_then(Url::host) {
+            Some(Host::Domain(name)) => {
+                let name = name.trim_end_matches('.');
+                name == "localhost" || name.ends_with(".localhost")
+            }
+            Some(Host::Ipv4(address)) => Reach::Loopback.admits(address.into()),
+            Some(Host::Ipv6(address)) => Reach::Loopback.admits(address.into()),
+            None => false,
+        }
     }
 
     fn http(&self, path: &str) -> String {

@@ -88,6 +88,7 @@ pub use options::{Identity, Options, Settings};
 pub use timers::HEARTBEAT_INTERVAL;
 
 use crate::{
+    text::plain,
     time::{Mono, Now},
     wire::{Capabilities, Finite, JobId, LogLevel, UserPresence},
 };
@@ -399,7 +400,8 @@ impl Worker {
 
     /// Says a line: to the program's log, and to the studio.
     fn log(&mut self, level: LogLevel, category: &str, message: fmt::Arguments<'_>, job: Option<&JobId>) {
-        let message = logbook::cut(self.registration.scrub(format!("{message}")), MAX_MESSAGE_BYTES);
+        let message = plain(self.registration.scrub(format!("{message}")));
+        let message = logbook::cut(message, MAX_MESSAGE_BYTES);
         let line = LogLine { level, category: category.into(), message, job_id: job.cloned() };
         self.act(Action::Log(line.clone()));
         self.log_book.push(self.now.wall, line);
@@ -407,7 +409,7 @@ impl Worker {
 
     /// Takes a line of the program's own on its way to the studio.
     fn ship(&mut self, line: LogLine) {
-        let line = LogLine { message: self.registration.scrub(line.message), ..line };
+        let line = LogLine { message: plain(self.registration.scrub(line.message)), ..line };
         self.log_book.push(self.now.wall, line);
     }
 }

@@ -8,7 +8,7 @@ use alloc::{
 
 use serde_json::Value;
 
-use crate::wire::Secret;
+use crate::{text::plain, wire::Secret};
 
 /// How much of a server's words an error carries, in characters: the rest is ours.
 const MAX_CHARS: usize = 1_200;
@@ -62,8 +62,7 @@ fn last_line(text: &str) -> &str {
 
 /// A server's words without control characters, what hides in addresses, and `secrets`; and not too long.
 pub(in crate::engine) fn presentable(words: &str, secrets: &[Secret]) -> String {
-    let words: String =
-        words.chars().map(|c| if c.is_control() || is_invisible(c) { ' ' } else { c }).collect();
+    let words = plain(words.to_owned());
     // Scrubbed last, so that nothing that is cut out can bring the halves of a secret together.
     let words =
         secrets.iter().fold(without_queries(&words).into_owned(), |words, secret| secret.scrub(words));
@@ -71,11 +70,6 @@ pub(in crate::engine) fn presentable(words: &str, secrets: &[Secret]) -> String 
         Some((cut, _)) => words[..cut].trim_end().to_owned() + "…",
         None => words,
     }
-}
-
-/// Directions and the like, with which a text can look like another.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// `text` with `?…` for the query of every address in it, and without the user and password before a host: both
