@@ -23,6 +23,7 @@ mod link;
 mod machine;
 mod mailbox;
 mod observers;
+pub(crate) mod private;
 mod recent;
 mod runs;
 mod runtime;
