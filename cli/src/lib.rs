@@ -7,8 +7,10 @@
 //! | [`engines`] | from a configuration to engines, and what they can serve |
 //! | [`lock`] | one worker for each configuration |
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
+//! | [`network`] | what is on the way to a studio |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
+//! | [`secrets`] | credentials from elsewhere than the configuration |
 //! | [`trial`] | one job without a studio |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
@@ -21,8 +23,10 @@ mod error;
 pub mod lock;
 pub mod logging;
 pub mod machine;
+pub mod network;
 pub mod runtime;
 pub mod runtimes;
+pub mod secrets;
 pub mod signals;
 #[cfg(any(feature = "sim", test))]
 pub mod sim {

@@ -21,7 +21,7 @@ use std::{
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::StyledStr};
 
-use crate::{Error, config::ConfigFile, logging, runtimes::Runtime};
+use crate::{Error, config::ConfigFile, logging, network, runtimes::Runtime};
 
 /// Takes jobs from a studio and runs them on this machine.
 ///
@@ -138,6 +138,7 @@ pub fn command() -> clap::Command {
 /// Runs the program: reads `args`, does what they say, and gives the exit code (section 8).
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     logging::init();
+    network::learn();
     let cli = command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match cli {
         Ok(cli) => cli,
@@ -169,8 +170,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Demo(demo) => demo.run(file, cli.runtime, out)?,
         #[cfg(feature = "studio")]
         Command::Studio(studio) => studio.run(out)?,
-        Command::Try(it) => it.run(&file()?, cli.runtime, out)?,
-        Command::Engines(engines) => engines.run(&file()?, cli.runtime, out)?,
+        Command::Try(it) => it.run(&file()?, cli.runtime.configured(&file()?)?, out)?,
+        Command::Engines(engines) => engines.run(&file()?, cli.runtime.configured(&file()?)?, out)?,
         Command::Register(register) => register.run(&file()?, out)?,
         Command::Status(status) => status.run(&file()?, out)?,
         Command::Config => settings::show(&file()?, out)?,

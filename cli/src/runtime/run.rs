@@ -11,6 +11,7 @@ use futures::future::{Either, select};
 use studio_worker_core::worker::{Exit, Options};
 
 use super::{
+    adopt::adopt,
     disclosure, log_startup_banner, settings,
     watch::{Served, log_services, watch},
 };
@@ -19,7 +20,7 @@ use crate::{
     config::{Config, ConfigFile, ConfigStore, Watcher},
     engines::{self, Pace},
     lock::InstanceLock,
-    logging,
+    logging, network,
     runtimes::Runtime,
     signals::Shutdown,
 };
@@ -27,11 +28,12 @@ use crate::{
 /// Runs a worker with the configuration in `file` until it ends: by a signal, or since it can't go on.
 pub fn run(file: &ConfigFile, on: Runtime) -> Result<(), Error> {
     let shutdown = Shutdown::listen().map_err(Error::Signals)?;
-    file.load_or_create()?;
+    let on = on.configured(file)?;
     let lock = InstanceLock::acquire(file)?;
     // Read under the lock: a worker that ran until now may have stored something as its last.
-    let config = file.load()?;
+    let config = adopt(file, file.load()?)?;
     log_startup_banner(&config, file.path());
+    network::log_way(&config);
     for (line, key) in file.unknown_keys()? {
         log::warn!(
             "{}, line {line}: the key `{key}` is not known here, and means nothing",

@@ -3,6 +3,7 @@
 
 mod commands;
 mod help;
+mod network;
 #[cfg(unix)]
 mod running;
 
@@ -47,6 +48,10 @@ impl Home {
     /// The configuration that [`Home::program`] names.
     fn config(&self) -> PathBuf {
         self.dir.path().join("config.toml")
+    }
+
+    fn write(&self, config: &str) {
+        fs::write(self.config(), config).unwrap();
     }
 
     fn text(&self) -> String {
