@@ -5,8 +5,8 @@ use std::{io, path::PathBuf};
 use studio_worker_core::{transport::NoRandomness, worker::Exit};
 
 use crate::{
-    config::ConfigError, door::CallError, engines::SetupError, lock::LockError, trial::TrialError,
-    update::UpdateError,
+    config::ConfigError, door::CallError, engines::SetupError, lock::LockError, secrets::SecretError,
+    trial::TrialError, update::UpdateError,
 };
 
 /// Why a subcommand did not do what it was asked to do: one line for a person, and exit code 1.
@@ -26,6 +26,9 @@ pub enum Error {
         /// Which engine, and what to do.
         problem: SetupError,
     },
+    /// A credential that is there can't be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A job can't be tried.
     #[error(transparent)]
     Trial(#[from] TrialError),

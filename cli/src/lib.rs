@@ -9,9 +9,11 @@
 //! | [`lock`] | one worker for each configuration |
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
 //! | [`metrics`] | numbers for Prometheus |
+//! | [`network`] | what is on the way to a studio |
 //! | [`presence`] | whether a person uses the machine |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
+//! | [`secrets`] | credentials from elsewhere than the configuration |
 //! | `telemetry` (feature `sentry`) | what went wrong, told to a Sentry server |
 //! | [`trial`] | one job without a studio |
 //! | [`update`] | another version of this program, and the way back |
@@ -29,9 +31,11 @@ pub mod lock;
 pub mod logging;
 pub mod machine;
 pub mod metrics;
+pub mod network;
 pub mod presence;
 pub mod runtime;
 pub mod runtimes;
+pub mod secrets;
 pub mod signals;
 #[cfg(any(feature = "sim", test))]
 pub mod sim {

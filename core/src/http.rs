@@ -9,6 +9,8 @@ use core::{
 
 use crate::wire::Secret;
 
+pub mod proxy;
+
 /// One HTTP request. Its body is small enough to be in memory, and a redirect is an answer like any other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpRequest {

@@ -4,14 +4,14 @@
 //! This one follows none, keeps no cookie, sends no `Expect: 100-continue`, and starts its thread at the first
 //! request: a session that waits for jobs has none of it.
 //!
-//! A proxy that the environment names is heeded, as curl does, except for what is on this machine: the proxy's loopback is
-//! another one, and what an engine's key opens is nobody else's business. A request whose addresses were checked names
-//! the proxy one of these (`CONNECT`), so that nothing is looked up there again.
+//! That is for servers that are connected to straight. Where a proxy is on the way the exchange is that of the other
+//! runtimes, over the same tunnels as a session: of what the environment says to curl, nothing counts.
 
 use std::{
+    env,
     fmt::Display,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -29,8 +29,11 @@ use isahc::{
 };
 use studio_worker_core::{
     drive::{Fetched, Progress},
-    http::{FileHead, FileRequest, HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
-    transport::{BODY_BOUND, Platform as _, Tls, UploadBody, is_header_text, with_causes},
+    http::{FileHead, FileRequest, HttpAnswer, HttpFailure, HttpRequest, Method, Reach, proxy::Destination},
+    transport::{
+        self, BODY_BOUND, Connector, Platform as _, Tls, UNKNOWN_AUTHORITY, UploadBody, is_header_text,
+        with_causes,
+    },
     wire::Secret,
     worker::Upload,
 };
@@ -45,13 +48,27 @@ const CONNECT_BOUND: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     client: surf::Client,
-    world: World,
+    connector: Connector<World>,
 }
 
 impl Http {
-    pub(crate) fn new(world: World, tls: Tls) -> Self {
-        let isahc = Isahc { tls, world: world.clone(), client: OnceLock::new() };
-        Self { client: surf::Client::with_http_client(isahc), world }
+    pub(crate) fn new(connector: Connector<World>) -> Self {
+        let (tls, world) = (connector.tls().clone(), connector.platform().clone());
+        let isahc = Isahc { tls, world, client: OnceLock::new() };
+        Self { client: surf::Client::with_http_client(isahc), connector }
+    }
+
+    fn world(&self) -> &World {
+        self.connector.platform()
+    }
+
+    /// The exchange through a proxy, where one is on the way. One that can't be used is on the way, too.
+    fn through_proxy(&self, url: &str, reach: Reach) -> Option<transport::Http<World>> {
+        let url = Url::parse(url).ok()?;
+        let (host, port) = host_and_port(&url)?;
+        let to = Destination { secure: url.scheme() == "https", host, port, reach };
+        let straight = matches!(self.connector.proxies().to(&to), Ok(None));
+        (!straight).then(|| transport::Http::new(self.connector.clone()))
     }
 
     /// Exchanges a request, within its bounds.
@@ -60,13 +77,16 @@ impl Http {
         request: HttpRequest,
         user_agent: Arc<str>,
     ) -> Result<HttpAnswer, HttpFailure> {
+        if let Some(http) = self.through_proxy(&request.url, request.reach) {
+            return http.exchange(request, user_agent).await;
+        }
         let (limit, bound) = (request.answer_limit, request.timeout);
         let exchange = async {
             if request.reach == Reach::Any {
                 return self.send(small(request, &user_agent)?, limit).await;
             }
             let mut outcome = Err(failure("the host has no address"));
-            for address in admitted(&request.url, request.reach, &self.world).await? {
+            for address in admitted(&request.url, request.reach, self.world()).await? {
                 let mut pinned = small(request.clone(), &user_agent)?;
                 pinned.set_ext(Pinned(address));
                 outcome = self.send(pinned, limit).await;
@@ -89,12 +109,15 @@ impl Http {
         user_agent: Arc<str>,
         progress: Progress,
     ) -> Result<HttpAnswer, HttpFailure> {
+        if let Some(http) = self.through_proxy(&upload.url, Reach::Any) {
+            return http.upload(upload, user_agent, progress).await;
+        }
         let Upload { url, bearer, envelope, payload } = upload;
         let builder = build(Verb::Post, &url, Some(bearer.reveal()), &user_agent)?;
         let length = usize::try_from(envelope.length(payload.len()))
             .map_err(|_| failure("the result is larger than this machine can address"))?;
         let content_type = envelope.content_type.clone();
-        let body = UploadBody::open(self.world.clone(), envelope, payload, progress)
+        let body = UploadBody::open(self.world().clone(), envelope, payload, progress)
             .await
             .map_err(|error| failure(format_args!("the result can't be read: {error}")))?
             .into_async_read();
@@ -112,6 +135,9 @@ impl Http {
         request: FileRequest,
         user_agent: Arc<str>,
     ) -> Result<Fetched, HttpFailure> {
+        if let Some(http) = self.through_proxy(&request.url, request.reach) {
+            return http.fetch(request, user_agent).await;
+        }
         let asked = || {
             let builder = build(Verb::Get, &request.url, None, &user_agent)?;
             let headers = request.headers().into_iter();
@@ -126,7 +152,7 @@ impl Http {
             return fetched(asked()?).await;
         }
         let mut outcome = Err(failure("the host has no address"));
-        for address in admitted(&request.url, request.reach, &self.world).await? {
+        for address in admitted(&request.url, request.reach, self.world()).await? {
             let mut pinned = asked()?;
             pinned.set_ext(Pinned(address));
             outcome = fetched(pinned).await;
@@ -210,12 +236,14 @@ fn build(
 /// The addresses of a request's host that may be connected to, at least one.
 async fn admitted(url: &str, reach: Reach, world: &World) -> Result<Vec<SocketAddr>, HttpFailure> {
     let url = parse(url)?;
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-        return Err(failure("the address names no host"));
-    };
-    // An address in brackets is one of IPv6.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let (host, port) = host_and_port(&url).ok_or_else(|| failure("the address names no host"))?;
     world.resolve(host, port, reach).await.map_err(failure)
+}
+
+fn host_and_port(url: &Url) -> Option<(&str, u16)> {
+    // An address in brackets is one of IPv6.
+    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
+    Some((host, url.port_or_known_default()?))
 }
 
 fn parse(url: &str) -> Result<Url, HttpFailure> {
@@ -229,19 +257,6 @@ fn failure(why: impl Display) -> HttpFailure {
 /// The only address that a request may be connected to.
 #[derive(Debug, Clone, Copy)]
 struct Pinned(SocketAddr);
-
-/// Whether a request stays on this machine.
-fn is_own(url: &Url, pinned: Option<Pinned>) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = match pinned {
-        Some(Pinned(address)) => Some(address.ip()),
-        None => host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok(),
-    };
-    let name = host.trim_end_matches('.');
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || address.is_some_and(|address| Reach::Loopback.admits(address) || address.is_unspecified())
-}
 
 /// surf's view of isahc. The client is made when it is first needed.
 #[derive(Debug)]
@@ -262,9 +277,11 @@ impl Isahc {
             .expect_continue(false)
             // Bytes are counted as they come.
             .automatic_decompression(false)
+            // What goes through one does not come here.
+            .proxy(None)
             .tcp_nodelay();
-        // What the system trusts, curl finds by itself.
-        if self.tls.has_roots_of_its_own() {
+        // What the system trusts, curl finds by itself; and what SSL_CERT_FILE names, but not what this one does.
+        if self.tls.has_roots_of_its_own() || env::var_os("SSL_CERT_DIR").is_some() {
             let tls = self.tls.clone();
             let roots = self.world.compute(move || tls.roots()).await.map_err(|error| made_up(&error))?;
             let store = roots.iter().fold(TrustStore::builder(), TrustStoreBuilder::certificate_from_der);
@@ -279,7 +296,6 @@ impl Isahc {
 impl HttpClient for Isahc {
     async fn send(&self, mut request: Request) -> Result<Response, Error> {
         let pinned = request.ext().get::<Pinned>().copied();
-        let is_own = is_own(request.url(), pinned);
         let body = request.take_body();
         let body = match body.len() {
             // Of a POST it is said that it has none, or servers ask for a length.
@@ -298,9 +314,6 @@ impl HttpClient for Isahc {
         if let Some(Pinned(address)) = pinned {
             builder = builder.dial(Dialer::ip_socket(address));
         }
-        if is_own {
-            builder = builder.proxy(None);
-        }
         let request = builder.body(body).map_err(|error| made_up(&error))?;
         let (head, body) =
             self.client().await?.send_async(request).await.map_err(|error| made_up(&error))?.into_parts();
@@ -318,59 +331,13 @@ impl HttpClient for Isahc {
 
 /// An error of the transport. surf's errors always have a status; this one is nobody's word, and never read.
 fn made_up(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::from_str(StatusCode::InternalServerError, with_causes(error))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that can't start has failed")]
-
-    use std::{
-        io::{BufRead as _, BufReader},
-        net::TcpListener,
-        thread,
-    };
-
-    use super::*;
-
-    /// A proxy is told the address that was checked, and looks nothing up.
-    #[test]
-    fn a_proxy_is_told_an_address() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy: http::Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let heard = thread::spawn(move || {
-            let mut line = String::new();
-            BufReader::new(listener.accept().unwrap().0).read_line(&mut line).unwrap();
-            line
-        });
-        let client = isahc::HttpClient::builder().proxy(proxy).build().unwrap();
-        let isahc = Isahc { tls: Tls::default(), world: World::new(), client: client.into() };
-        let mut pinned = Request::new(Verb::Get, "http://name.test/");
-        pinned.ext_mut().insert(Pinned(([8, 8, 8, 8], 9).into()));
-        assert!(async_std::task::block_on(isahc.send(pinned)).is_err());
-        assert_eq!(heard.join().unwrap().trim_end(), "CONNECT 8.8.8.8:9 HTTP/1.1");
+    let mut why = with_causes(error);
+    let isahc = error.downcast_ref::<isahc::Error>();
+    if isahc.is_some_and(|error| *error.kind() == isahc::error::ErrorKind::BadServerCertificate) {
+        // Which of them it is, curl doesn't tell.
+        why = format!(
+            "{why}: it is for another host, or by an authority that is not known: {UNKNOWN_AUTHORITY}"
+        );
     }
-
-    #[test]
-    fn what_is_on_this_machine_is_known() {
-        let is_own = |url: &str| is_own(&Url::parse(url).unwrap(), None);
-        for url in [
-            "http://127.0.0.1/",
-            "http://127.9.9.9:1/",
-            "http://[::1]:8/",
-            "http://[::ffff:127.0.0.1]/",
-            "http://0.0.0.0/",
-            "http://LocalHost.:80/",
-            "http://a.localhost/",
-        ] {
-            assert!(is_own(url), "{url}");
-        }
-        for url in ["http://8.8.8.8/", "http://10.0.0.1/", "https://a.test/127.0.0.1", "http://notlocalhost/"]
-        {
-            assert!(!is_own(url), "{url}");
-        }
-        let pinned = |address: [u8; 4]| Some(Pinned((address, 80).into()));
-        let url = Url::parse("http://a.test/").unwrap();
-        assert!(super::is_own(&url, pinned([127, 0, 0, 1])) && !super::is_own(&url, pinned([8, 8, 8, 8])));
-    }
+    Error::from_str(StatusCode::InternalServerError, why)
 }

@@ -1,17 +1,12 @@
 //! What async-std brings: clocks, timers, TCP; and the threads for what blocks.
 
-use std::{
-    future::Future,
-    io,
-    net::{SocketAddr, ToSocketAddrs as _},
-    time::Instant,
-};
+use std::{future::Future, io, time::Instant};
 
 use async_std::{net::TcpStream, task};
 use studio_worker_core::{
     http::Reach,
     time::{Mono, Now},
-    transport::{self, Platform, admit, first_to_connect},
+    transport::{self, Platform, first_to_connect},
 };
 
 use crate::threads::Threads;
@@ -31,17 +26,6 @@ impl World {
 
     fn mono(&self) -> Mono {
         Mono::ZERO + self.start.elapsed()
-    }
-
-    /// The addresses of `host` that may be connected to, at least one.
-    pub(crate) async fn resolve(&self, host: &str, port: u16, reach: Reach) -> io::Result<Vec<SocketAddr>> {
-        let addresses = if let Ok(address) = host.parse() {
-            Ok(vec![SocketAddr::new(address, port)])
-        } else {
-            let name = host.to_owned();
-            self.threads.run(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter)).await
-        };
-        admit(host, addresses, reach)
     }
 }
 

@@ -6,9 +6,9 @@ use async_std::net::TcpStream;
 use studio_worker_core::{
     drive::{Connect, Fetched, Machine, Progress, Runtime},
     engine::SpilledFile,
-    http::{FileRequest, HttpAnswer, HttpFailure, HttpRequest},
+    http::{FileRequest, HttpAnswer, HttpFailure, HttpRequest, proxy::Proxies},
     time::{Mono, Now},
-    transport::{self, CertificateDer, Connection, Folder, LocalMachine, Platform as _, Socket, Tls},
+    transport::{self, CertificateDer, Connection, Connector, Folder, LocalMachine, Platform as _, Socket},
     worker::{ConnectFailure, Upload},
 };
 
@@ -17,28 +17,42 @@ use crate::{http::Http, platform::World};
 /// The world as async-std sees it. Cheap to clone; workers on clones share connections and threads.
 #[derive(Debug, Clone)]
 pub struct AsyncStd {
-    world: World,
-    tls: Tls,
+    connector: Connector<World>,
     http: Http,
     folder: Folder,
     machine: LocalMachine<World>,
 }
 
 impl AsyncStd {
-    /// A runtime whose clock starts now. It trusts what the system trusts, and large results go to the system's folder
-    /// for temporary files.
+    /// A runtime whose clock starts now. It trusts what the system trusts and goes through the proxies that the
+    /// environment names ([`transport::proxies`]); large results go to the system's folder for temporary files.
     pub fn new() -> Self {
-        let (world, tls, folder) = (World::new(), Tls::default(), Folder::temporary());
-        let http = Http::new(world.clone(), tls.clone());
-        let machine = LocalMachine::new(world.clone(), folder.clone());
-        Self { world, tls, http, folder, machine }
+        let (world, folder) = (World::new(), Folder::temporary());
+        let connector = Connector::new(world.clone()).with_proxies(transport::proxies());
+        let machine = LocalMachine::new(world, folder.clone());
+        Self { http: Http::new(connector.clone()), connector, folder, machine }
+    }
+
+    fn world(&self) -> &World {
+        self.connector.platform()
+    }
+
+    fn connecting_by(self, connector: Connector<World>) -> Self {
+        Self { http: Http::new(connector.clone()), connector, ..self }
     }
 
     /// Trusts `roots` beside the system's certificates: a private authority's, say.
     #[must_use]
     pub fn with_roots(self, roots: Vec<CertificateDer<'static>>) -> Self {
-        let tls = Tls::trusting(roots);
-        Self { http: Http::new(self.world.clone(), tls.clone()), tls, ..self }
+        let connector = self.connector.clone().with_roots(roots);
+        self.connecting_by(connector)
+    }
+
+    /// Goes through these proxies, rather than those that the environment names, for sessions and HTTP alike.
+    #[must_use]
+    pub fn with_proxies(self, proxies: Proxies) -> Self {
+        let connector = self.connector.clone().with_proxies(proxies);
+        self.connecting_by(connector)
     }
 
     /// Keeps large results in another folder. It must exist.
@@ -59,18 +73,18 @@ impl Runtime for AsyncStd {
     type Socket = Socket<Connection<TcpStream>>;
 
     fn now(&self) -> Now {
-        self.world.now()
+        self.world().now()
     }
 
     fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + Send + 'static {
-        self.world.sleep_until(at)
+        self.world().sleep_until(at)
     }
 
     fn connect(
         &self,
         to: Connect,
     ) -> impl Future<Output = Result<Self::Socket, ConnectFailure>> + Send + 'static {
-        transport::connect(self.world.clone(), self.tls.clone(), to)
+        transport::connect(self.connector.clone(), to)
     }
 
     fn exchange(
@@ -103,15 +117,15 @@ impl Runtime for AsyncStd {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.world.compute(work)
+        self.world().compute(work)
     }
 
     fn spill(&self, bytes: Arc<Vec<u8>>) -> impl Future<Output = io::Result<SpilledFile>> + Send + 'static {
-        self.folder.spill(&self.world, bytes)
+        self.folder.spill(self.world(), bytes)
     }
 
     fn discard(&self, file: SpilledFile) -> impl Future<Output = ()> + Send + 'static {
-        Folder::discard(&self.world, file)
+        Folder::discard(self.world(), file)
     }
 
     fn machine(&self) -> Arc<dyn Machine> {

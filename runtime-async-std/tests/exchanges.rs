@@ -2,7 +2,7 @@
 
 use libtest_mimic::{Arguments, Trial};
 use studio_worker_async_std::{AsyncStd, Runtime as _, block_on};
-use studio_worker_core::conformance::exchanges;
+use studio_worker_core::conformance::{exchanges, proxies};
 
 fn main() {
     let mut trials: Vec<_> = exchanges::ALL
@@ -14,6 +14,15 @@ fn main() {
             })
         })
         .collect();
+    trials.extend(proxies::ALL.iter().map(|(name, test)| {
+        Trial::test(*name, move || {
+            test(&|proxies, roots, request| {
+                let runtime = AsyncStd::new().with_proxies(proxies).with_roots(roots);
+                block_on(runtime.exchange(request, "studio-worker/1".into()))
+            });
+            Ok(())
+        })
+    }));
     trials.push(Trial::test("what_is_on_this_machine_is_asked_without_a_proxy", || {
         exchanges::without_a_proxy();
         Ok(())

@@ -4,7 +4,6 @@ use std::{
     fmt,
     future::{Future, pending},
     io,
-    net::{SocketAddr, ToSocketAddrs as _},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -14,7 +13,7 @@ use futures::{FutureExt as _, channel::oneshot, future::BoxFuture};
 use studio_worker_core::{
     http::Reach,
     time::{Mono, Now},
-    transport::{self, Platform, admit, first_to_connect},
+    transport::{self, Platform, first_to_connect},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -191,14 +190,8 @@ fn start_thread<F: FnOnce() + Send + 'static>(work: F) -> Result<(), F> {
 }
 
 async fn tcp(platform: &TokioPlatform, Address { host, port, reach }: Address) -> io::Result<TcpStream> {
-    let addresses = if let Ok(address) = host.parse() {
-        Ok(vec![SocketAddr::new(address, port)])
-    } else {
-        // By the system's resolver, which may take its time: a runtime that is shut down need not wait for it.
-        let name = host.clone();
-        platform.compute(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter)).await
-    };
-    let stream = first_to_connect(admit(&host, addresses, reach)?, TcpStream::connect, sleep).await?;
+    let addresses = platform.resolve(&host, port, reach).await?;
+    let stream = first_to_connect(addresses, TcpStream::connect, sleep).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

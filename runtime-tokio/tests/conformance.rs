@@ -4,7 +4,7 @@
 use std::{future::ready, sync::Arc};
 
 use studio_worker_core::{
-    conformance::{Network, Running, in_process, run},
+    conformance::{Network, Running, behind_proxy, in_process, run},
     engine::Engine,
     worker::Options,
 };
@@ -19,7 +19,7 @@ fn tokio_on(network: &Network) -> Tokio {
             ready(network.dial(&to.host, to.port).map(FuturesAsyncReadCompatExt::compat))
         }));
     }
-    Tokio::new().with_roots(network.roots())
+    Tokio::new().with_roots(network.roots()).with_proxies(network.proxies())
 }
 
 fn on_one_thread(
@@ -53,6 +53,7 @@ fn main() {
     let mut trials = Vec::new();
     let one = in_process(&[Network::loopback, Network::loopback_tls, Network::memory], on_one_thread);
     trials.extend(of("one thread", one));
+    trials.extend(of("one thread", behind_proxy(on_one_thread)));
     trials.extend(of("many threads", in_process(&[Network::loopback], on_many_threads)));
     run(trials);
 }

@@ -36,11 +36,14 @@ impl Demo {
         }
         // Without an engine of theirs, a person's own configuration is none of the demo's business.
         let cast = self.engine.map(|name| {
-            let (engine, config) = trial::engine(&file()?, Some(&name), on)?;
+            let file = file()?;
+            let on = on.configured(&file)?;
+            let (engine, config) = trial::engine(&file, Some(&name), on)?;
             let job_limit = Duration::from_secs(config.job_limit_secs.into());
-            Ok::<_, Error>(Cast { engine, job_limit })
+            Ok::<_, Error>((Cast { engine, job_limit }, on))
         });
-        match demo::play(self.out, cast.transpose()?, on, out) {
+        let (cast, on) = cast.transpose()?.map_or((None, on), |(cast, on)| (Some(cast), on));
+        match demo::play(self.out, cast, on, out) {
             Ok(_) => Ok(()),
             Err(demo::DemoError::Io(error)) => Err(Error::Output(error)),
             Err(error) => Err(Error::Other(Box::new(error))),

@@ -26,7 +26,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder
 
 use studio_worker_core::text::plain;
 
-use crate::{Error, config::ConfigFile, logging, runtimes::Runtime};
+use crate::{Error, config::ConfigFile, logging, network, runtimes::Runtime};
 
 /// Takes jobs from a studio and runs them on this machine.
 ///
@@ -163,6 +163,7 @@ pub fn command() -> clap::Command {
 /// Runs the program: reads `args`, does what they say, and gives the exit code (section 8).
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     logging::init();
+    network::learn();
     let cli = command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match cli {
         Ok(cli) => cli,
@@ -195,8 +196,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Demo(demo) => demo.run(file, cli.runtime, out)?,
         #[cfg(feature = "studio")]
         Command::Studio(studio) => studio.run(out)?,
-        Command::Try(it) => it.run(&file()?, cli.runtime, out)?,
-        Command::Engines(engines) => engines.run(&file()?, cli.runtime, out)?,
+        Command::Try(it) => it.run(&file()?, cli.runtime.configured(&file()?)?, out)?,
+        Command::Engines(engines) => engines.run(&file()?, cli.runtime.configured(&file()?)?, out)?,
         Command::Register(register) => register.run(&file()?, out)?,
         Command::Status(status) => status.run(&file()?, out)?,
         Command::Pause(pause) => pause.run(&file()?, out)?,
@@ -208,7 +209,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Enable => settings::set_enabled(&file()?, true, out)?,
         Command::Disable => settings::set_enabled(&file()?, false, out)?,
         Command::SetThreshold(threshold) => threshold.run(&file()?, out)?,
-        Command::CheckUpdate(check) => check.run(&file()?, cli.runtime, out)?,
+        Command::CheckUpdate(check) => check.run(&file()?, cli.runtime.configured(&file()?)?, out)?,
         Command::Rollback => update::roll_back(&file()?, out)?,
         Command::InstallService => return Err(later::install_service()),
         Command::UninstallService => return Err(later::uninstall_service()),

@@ -4,6 +4,7 @@
 //! and changes nothing. Writing is a merge: only the keys that this program changes are written, at their
 //! places, and everything else in the file stays as it is, byte for byte.
 
+mod authorities;
 mod commands;
 mod document;
 mod error;
@@ -51,6 +52,8 @@ pub struct Config {
     pub api_base_url: Option<String>,
     /// `api_base_url`, read.
     pub api_base: ApiBase,
+    /// A file with certificates of authorities that are trusted beside the system's; it counts from the next start.
+    pub ca_file: Option<PathBuf>,
     /// `install_id`, `registration_*`, `worker_id` and `auth_token`.
     pub identity: Identity,
     /// The operator's name for this machine.
@@ -123,6 +126,7 @@ impl Config {
         Ok(Self {
             api_base_url: None,
             api_base: ApiBase::parse(DEFAULT_API_BASE_URL)?,
+            ca_file: None,
             identity: Identity::default(),
             label: None,
             vram_threshold_gb: Finite::from(Settings::DEFAULT_THRESHOLD_GB),

@@ -13,8 +13,9 @@ use super::{Config, ConfigError, SECRET_KEYS, commands, document::Document};
 use crate::{engines, logging, update};
 
 /// Every key that is known, in the order in which they are printed.
-pub(super) const KEYS: [&str; 38] = [
+pub(super) const KEYS: [&str; 39] = [
     "api_base_url",
+    "ca_file",
     "worker_id",
     "auth_token",
     "vram_threshold_gb",
@@ -65,6 +66,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
         config.api_base =
             ApiBase::parse(url).map_err(|problem| error("api_base_url", problem.to_string()))?;
     }
+    config.ca_file = fields.filled("ca_file")?.map(|path| from_home(&path));
     config.identity = Identity {
         install_id: fields.filled("install_id")?,
         registration_secret: fields.secret("registration_secret")?,

@@ -9,6 +9,10 @@ pub(super) const TEMPLATE: &str = r#"# The configuration of studio-worker. A run
 # user name and waits until an operator approves.
 api_base_url = "https://studio.minis.gg"
 
+# A PEM file with the certificates of authorities to trust beside the system's, for a studio or an engine whose own it is.
+# A change counts from the next start.
+# ca_file = "/etc/ssl/our-ca.pem"
+
 # How this worker is called in the studio's list.
 # label = "alice's machine"
 
@@ -27,8 +31,8 @@ engine = "multi"
 # Models to offer beside those that the engine knows by itself; for "gradio", those that the app draws with.
 # supported_models_override = []
 
-# "openai": any server that speaks that API (llama-server, vLLM, Ollama, LM Studio ...). A key is taken from the variable
-# STUDIO_WORKER_OPENAI_API_KEY or OPENAI_API_KEY, or from the first line of a file.
+# "openai": any server that speaks that API (llama-server, vLLM, Ollama, LM Studio ...). A key is taken from systemd's
+# credential openai_api_key, the variable STUDIO_WORKER_OPENAI_API_KEY or OPENAI_API_KEY, or the first line of a file.
 # openai_base_url = "http://127.0.0.1:8080"
 # openai_api_key_file = "~/.config/openai.key"
 

@@ -26,11 +26,8 @@ pub use names::EngineNameError;
 pub(crate) use names::{SERVED, check_member, check_name};
 pub use pace::Pace;
 
-use crate::{config::Config, logging};
+use crate::{config::Config, secrets};
 use pace::Paced;
-
-/// Where the key of the engine `openai` is looked for, in this order; then in the file that the configuration names.
-const OPENAI_KEYS: [&str; 2] = ["STUDIO_WORKER_OPENAI_API_KEY", "OPENAI_API_KEY"];
 
 /// Where `sd-cli` is, as the published programs are told.
 const SD_CLI: &str = "STUDIO_WORKER_SD_CLI";
@@ -167,24 +164,11 @@ fn member(name: &str, names: &[String], config: &Config, pace: &Pace) -> Result<
     })
 }
 
-/// The key of the engine `openai`, from the environment or its file.
+/// The key of the engine `openai`, from where credentials are, or its file.
 fn openai_key(config: &Config) -> Result<Option<Secret>, SetupError> {
-    let filled = |key: String| {
-        let key = key.trim();
-        (!key.is_empty()).then(|| Secret::from(key.to_owned()))
-    };
-    let mut key = OPENAI_KEYS.into_iter().find_map(|name| env::var(name).ok().and_then(filled));
-    if let (None, Some(path)) = (&key, &config.openai_api_key_file) {
-        let wants = |how| SetupError::Wants { key: "openai_api_key_file", engine: OpenAi::NAME, how };
-        let text = fs::read_to_string(path)
-            .map_err(|problem| wants(format!("{} can't be read: {problem}", path.display())))?;
-        key = filled(text.lines().next().unwrap_or_default().to_owned());
-        if key.is_none() {
-            return Err(wants(format!("{} has no key in its first line", path.display())));
-        }
-    }
-    key.iter().for_each(logging::learn);
-    Ok(key)
+    secrets::OPENAI_API_KEY.find_or_in(config.openai_api_key_file.as_deref()).map_err(|problem| {
+        SetupError::Wants { key: "openai_api_key_file", engine: OpenAi::NAME, how: problem.to_string() }
+    })
 }
 
 /// Where model files are kept: an absolute path.

@@ -9,6 +9,7 @@
 //! # Ok::<_, studio_worker::Error>(())
 //! ```
 
+mod adopt;
 mod beside;
 mod run;
 mod takeover;

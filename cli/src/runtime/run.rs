@@ -13,6 +13,7 @@ use futures::future::{Either, select};
 use studio_worker_core::worker::{Exit, Options};
 
 use super::{
+    adopt::adopt,
     beside::Beside,
     disclosure, log_startup_banner, settings,
     takeover::{AFTER_TROUBLE, Over, take_over, take_up},
@@ -26,6 +27,7 @@ use crate::{
     lock::InstanceLock,
     logging,
     metrics::Listening,
+    network,
     runtimes::Runtime,
     signals::Shutdown,
     telemetry,
@@ -43,7 +45,7 @@ pub struct RunArgs {
 /// updated meanwhile, this process becomes the new version.
 pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> {
     let mut shutdown = Shutdown::listen().map_err(Error::Signals)?;
-    file.load_or_create()?;
+    let on = on.configured(file)?;
     let place = Place::here().inspect_err(|error| log::warn!("updates are off: {error}")).ok();
     if let Some(place) = &place
         && let Some(code) = take_up(place, file, &mut shutdown)?
@@ -56,9 +58,10 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
         let metrics = args.metrics.map(Listening::on).transpose()?;
         let lock = InstanceLock::acquire(file)?;
         // Read under the lock: a worker that ran until now may have stored something as its last.
-        let config = file.load()?;
+        let config = adopt(file, file.load()?)?;
         let telemetry = telemetry::start(on, &config.engine);
         log_startup_banner(&config, file.path());
+        network::log_way(&config);
         for (line, key) in file.unknown_keys()? {
             log::warn!(
                 "{}, line {line}: the key `{key}` is not known here, and means nothing",

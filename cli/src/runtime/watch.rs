@@ -95,6 +95,9 @@ pub(super) fn watch(
             continue;
         };
         pace.follow(&config);
+        if known.ca_file != config.ca_file {
+            log::warn!("the key `ca_file` changed: that counts from the next start of the worker");
+        }
         let mut changed = None;
         if !engines::same(&known, &config) {
             let replaced = engines::build(&config, pace)

@@ -26,7 +26,7 @@ use log::{Level, Metadata};
 use sentry::types::Dsn;
 
 use self::{reporter::Reporter, sender::Sender};
-use crate::{logging, runtimes::Runtime};
+use crate::{logging, runtimes::Runtime, secrets};
 
 /// How long the end of the program waits for what was not sent yet.
 const EXIT_BOUND: Duration = Duration::from_millis(1_500);
@@ -51,11 +51,10 @@ pub struct Telemetry {
 
 /// Tells errors from now on, if the environment says where. An address that can't be used is a warning, and nothing is told.
 pub fn start(on: Runtime, engine: &str) -> Option<Telemetry> {
-    let dsn = env::var_os("SENTRY_DSN")?;
-    let dsn = dsn.to_string_lossy();
-    if dsn.trim().is_empty() {
-        return None;
-    }
+    let dsn = secrets::SENTRY_DSN.find_text().unwrap_or_else(|error| {
+        log::warn!("no error is told to Sentry: {error}");
+        None
+    })?;
     let dsn: Dsn = match dsn.trim().parse() {
         Ok(dsn) => dsn,
         Err(problem) => {

@@ -126,7 +126,7 @@ fn bad_requests_and_slow_ones_disturb_nobody() {
 #[test]
 fn an_address_that_cannot_be_had_is_said_before_the_worker_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let home = Home::with("");
+    let home = Home::with("#\n");
     let address = taken.local_addr().unwrap().to_string();
     let error = home.fails(&["run", "--metrics", &address]);
     assert!(

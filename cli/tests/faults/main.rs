@@ -16,7 +16,11 @@ mod killed;
 #[cfg(unix)]
 mod network;
 #[cfg(unix)]
+mod private;
+#[cfg(unix)]
 mod program;
+#[cfg(unix)]
+mod proxies;
 #[cfg(unix)]
 mod signals;
 #[cfg(unix)]
@@ -29,10 +33,20 @@ mod tls;
 #[cfg(unix)]
 fn main() {
     use libtest_mimic::Trial;
-    use program::Host;
-    use studio_worker_core::conformance::{Network, run, scenarios, with_host};
+    use program::{Host, Trust};
+    use studio_worker_core::conformance::{self, Network, run, scenarios, with_host};
 
-    let own = [stopped::ALL, network::ALL, killed::ALL, disk::ALL, signals::ALL, tls::ALL].concat();
+    let own = [
+        stopped::ALL,
+        network::ALL,
+        killed::ALL,
+        disk::ALL,
+        signals::ALL,
+        tls::ALL,
+        proxies::ALL,
+        private::ALL,
+    ]
+    .concat();
     let over_tls = [&*tls::scenarios(), scenarios::SECURE].concat();
     let mut trials = Vec::new();
     // The slow ones first.
@@ -50,6 +64,16 @@ fn main() {
         trials.extend(with_host(on, scenarios::ALL, move || Host::new(on)));
         let host = move || Host::over(Network::loopback_tls(), on);
         trials.extend(with_host(&format!("{on}::wss"), &over_tls, host));
+        for (name, trust) in [("ca_file", Trust::Key), ("SSL_CERT_DIR", Trust::Folder)] {
+            let host = move || Host::trusting_by(trust, on);
+            trials.extend(with_host(&format!("{on}::{name}"), &tls::whole(), host));
+        }
+        let host = move || Host::over(Network::proxied_tls(), on);
+        trials.extend(with_host(
+            &format!("{on}::wss by proxy"),
+            &conformance::proxies::scenarios()[..2],
+            host,
+        ));
     }
     run(trials);
 }

@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -21,6 +21,10 @@ use tempfile::TempDir;
 
 /// Whom it trusts, in its home.
 const ROOTS: &str = "roots.pem";
+/// The same, for a configuration that names it.
+const CA_FILE: &str = "ca.pem";
+/// The same, as a folder of files.
+const FOLDER: &str = "certificates";
 /// Longer than any test.
 const LONG_MS: i64 = 1_800_000;
 
@@ -29,6 +33,19 @@ pub(crate) struct Host {
     network: Network,
     /// `--runtime`.
     on: &'static str,
+    /// How it is told whom to trust.
+    trust: Trust,
+}
+
+/// What says whom to trust.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// `SSL_CERT_FILE`.
+    File,
+    /// `SSL_CERT_DIR`.
+    Folder,
+    /// `ca_file`.
+    Key,
 }
 
 impl Host {
@@ -38,7 +55,12 @@ impl Host {
     }
 
     pub(crate) fn over(network: Network, on: &'static str) -> Self {
-        Self { network, on }
+        Self { network, on, trust: Trust::File }
+    }
+
+    /// Over TLS.
+    pub(crate) fn trusting_by(trust: Trust, on: &'static str) -> Self {
+        Self { trust, ..Self::over(Network::loopback_tls(), on) }
     }
 
     pub(crate) fn program(&self, start: &Start<'_>) -> Program {
@@ -63,6 +85,8 @@ const BECOME: &str = "exec \"$0\" \"$@\"";
 pub(crate) struct Program {
     home: TempDir,
     on: &'static str,
+    /// More variables of its environment.
+    variables: Vec<(&'static str, String)>,
     child: Child,
     log: Arc<Log>,
     reader: Option<thread::JoinHandle<()>>,
@@ -87,14 +111,27 @@ impl Program {
 
     fn launch(host: &Host, start: &Start<'_>, more: &str, shell: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        fs::write(home.path().join("config.toml"), config(start) + more).unwrap();
+        let mut config = config(start);
         if let Some(roots) = host.network.roots_pem() {
-            fs::write(home.path().join(ROOTS), roots).unwrap();
+            let folder = home.path().join(FOLDER);
+            let path = match host.trust {
+                Trust::File => home.path().join(ROOTS),
+                Trust::Key => home.path().join(CA_FILE),
+                Trust::Folder => {
+                    fs::create_dir(&folder).unwrap();
+                    folder.join("0a1b2c3d.0")
+                }
+            };
+            fs::write(&path, roots).unwrap();
+            if host.trust == Trust::Key {
+                writeln!(config, "ca_file = \"{}\"", path.display()).unwrap();
+            }
         }
-        Self::spawn(home, host.on, shell)
+        fs::write(home.path().join("config.toml"), config + more).unwrap();
+        Self::spawn(home, host.on, host.network.proxy_variables(), shell)
     }
 
-    fn spawn(home: TempDir, on: &'static str, shell: &str) -> Self {
+    fn spawn(home: TempDir, on: &'static str, variables: Vec<(&'static str, String)>, shell: &str) -> Self {
         let mut command = Command::new("sh");
         command
             .args(["-c", shell, env!("CARGO_BIN_EXE_studio-worker"), "--config"])
@@ -105,12 +142,17 @@ impl Program {
             .env("HOME", home.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_LOG", "info,studio_worker=debug")
+            .envs(variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let roots = home.path().join(ROOTS);
         if roots.exists() {
             command.env("SSL_CERT_FILE", roots);
+        }
+        let folder = home.path().join(FOLDER);
+        if folder.exists() {
+            command.env("SSL_CERT_DIR", folder);
         }
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());
@@ -121,11 +163,15 @@ impl Program {
                 written.more.notify_all();
             }
         });
-        Self { home, on, child, log, reader: Some(reader) }
+        Self { home, on, variables, child, log, reader: Some(reader) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     pub(crate) fn config_path(&self) -> PathBuf {
@@ -168,7 +214,7 @@ impl Program {
         self.signal("-KILL");
         self.wait();
         let home = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
-        Self::spawn(home, self.on, BECOME)
+        Self::spawn(home, self.on, std::mem::take(&mut self.variables), BECOME)
     }
 
     /// Waits for its end, and for the last line that it said.

@@ -43,6 +43,10 @@ impl Home {
         self.dir.path().join("config.toml")
     }
 
+    pub(crate) fn write(&self, config: &str) {
+        fs::write(self.config(), config).unwrap();
+    }
+
     pub(crate) fn text(&self) -> String {
         fs::read_to_string(self.config()).unwrap()
     }

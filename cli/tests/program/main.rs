@@ -4,6 +4,7 @@
 mod commands;
 mod help;
 mod home;
+mod network;
 #[cfg(unix)]
 mod running;
 mod security;

@@ -15,6 +15,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 
+/// The name of a studio that only a proxy leads to.
+pub(super) const FAR: &str = "studio.test";
+
 /// How many there were.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
@@ -35,7 +38,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
 
-        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let names = ["localhost", "127.0.0.1", "::1", FAR].map(String::from);
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "Conformance test studio");
         params.use_authority_key_identifier_extension = true;

@@ -40,6 +40,8 @@ mod local;
 mod network;
 mod pipe;
 pub mod programs;
+pub mod proxies;
+mod proxy;
 mod request;
 mod room;
 pub mod scenarios;
@@ -58,12 +60,13 @@ pub use jobs::{BYTES_A_CHARACTER, offer, offer_of_bytes};
 pub use local::{BlockOn, on_this_machine};
 pub use network::Network;
 pub use pipe::Pipe;
+pub use proxy::{Asked, Manner, TestProxy};
 pub use request::{Request, Upgrading};
 pub use server::TestStudio;
 pub use session::Session;
 pub use simulated::{Simulated, simulated};
 pub use stream::Stream;
-pub use trials::{in_process, run, with_host};
+pub use trials::{behind_proxy, in_process, run, with_host};
 
 /// How long a scenario waits for what must come, by its network's clock.
 pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -16,11 +16,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::Certificate
 
 use super::{
     PATIENCE, TestStudio,
-    authority::Authority,
+    authority::{Authority, FAR},
     clock::{Clock, Watched},
     pipe::{BlockingPipe, Pipe, pipe},
+    proxy::{Manner, TestProxy},
     stream::Stream,
 };
+use crate::http::proxy::Proxies;
 
 /// What a scenario is played over, and its clock. Clones are the same network.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ struct Inner {
     kind: Kind,
     clock: Clock,
     workers: AtomicU8,
+    /// The only way to its studios.
+    proxy: Option<TestProxy>,
 }
 
 enum Kind {
@@ -42,6 +46,9 @@ enum Kind {
 /// Who listens in memory, and whom they did not take yet.
 #[derive(Default)]
 struct Ports(BTreeMap<u16, VecDeque<BlockingPipe>>);
+
+/// What its proxy is told, as its address has it.
+const CREDENTIALS: &str = "worker:pa%3Ass-of-the-proxy@";
 
 /// The first port in memory.
 const FIRST_PORT: u16 = 10_000;
@@ -57,6 +64,16 @@ impl Network {
         Self::new("wss", Clock::real(), |_| Kind::Tls(Authority::new()))
     }
 
+    /// TCP on this machine, to studios with a name that only a proxy knows: [`Network::proxies`].
+    pub fn proxied() -> Self {
+        Self::behind_proxy("ws by proxy", Kind::Loopback)
+    }
+
+    /// The same with TLS.
+    pub fn proxied_tls() -> Self {
+        Self::behind_proxy("wss by proxy", Kind::Tls(Authority::new()))
+    }
+
     /// Pipes in memory: [`Network::dial`].
     pub fn memory() -> Self {
         Self::new("memory", Clock::real(), Self::in_memory)
@@ -70,14 +87,19 @@ impl Network {
 
     fn new(name: &'static str, clock: Clock, kind: impl FnOnce(&Clock) -> Kind) -> Self {
         let kind = kind(&clock);
-        Self(Arc::new(Inner { name, kind, clock, workers: AtomicU8::new(0) }))
+        Self(Arc::new(Inner { name, kind, clock, workers: AtomicU8::new(0), proxy: None }))
+    }
+
+    fn behind_proxy(name: &'static str, kind: Kind) -> Self {
+        let proxy = Some(TestProxy::new(Manner::Leads));
+        Self(Arc::new(Inner { name, kind, clock: Clock::real(), workers: AtomicU8::new(0), proxy }))
     }
 
     fn in_memory(clock: &Clock) -> Kind {
         Kind::Memory(Watched::new(clock, Ports::default()))
     }
 
-    /// `ws`, `wss`, `memory` or `virtual`.
+    /// `ws`, `wss`, `memory` or `virtual`; `ws by proxy` or `wss by proxy`.
     pub fn name(&self) -> &'static str {
         self.0.name
     }
@@ -101,6 +123,27 @@ impl Network {
             Kind::Tls(authority) => Some(&authority.pem),
             Kind::Loopback | Kind::Memory(_) => None,
         }
+    }
+
+    /// The variables that name its proxy, with credentials; none where there is none.
+    pub fn proxy_variables(&self) -> Vec<(&'static str, String)> {
+        let proxy = self.0.proxy.iter();
+        proxy
+            .flat_map(|proxy| ["HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name, proxy.named(CREDENTIALS))))
+            .collect()
+    }
+
+    /// What these variables say: a worker reaches no studio here without.
+    pub fn proxies(&self) -> Proxies {
+        let variables = self.proxy_variables();
+        Proxies::read(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+        })
+    }
+
+    /// Its proxy.
+    pub fn proxy(&self) -> Option<&TestProxy> {
+        self.0.proxy.as_ref()
     }
 
     /// A studio here.
@@ -148,9 +191,13 @@ impl Network {
         self.0.workers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What an address here begins with.
-    pub(super) fn scheme(&self) -> &'static str {
-        if matches!(self.0.kind, Kind::Tls(_)) { "https" } else { "http" }
+    /// The address of a studio that listens there.
+    pub(super) fn base(&self, address: SocketAddr) -> String {
+        let scheme = if matches!(self.0.kind, Kind::Tls(_)) { "https" } else { "http" };
+        match &self.0.proxy {
+            Some(_) => format!("{scheme}://{FAR}:{}", address.port()),
+            None => format!("{scheme}://{address}"),
+        }
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<Listener> {

@@ -6,7 +6,7 @@ use super::{Clock, Network, PATIENCE, Request, Session, Upgrading, clock::Watche
 
 /// A studio on a [`Network`]. It does nothing by itself: the scenario plays it.
 pub struct TestStudio {
-    scheme: &'static str,
+    base: String,
     clock: Clock,
     listener: Arc<Listener>,
     sessions: Watched<VecDeque<Upgrading>>,
@@ -51,7 +51,7 @@ impl TestStudio {
             }
         });
         Self {
-            scheme: network.scheme(),
+            base: network.base(listener.address),
             clock,
             listener,
             sessions,
@@ -73,7 +73,7 @@ impl TestStudio {
 
     /// Where it is, as `api_base_url` names it.
     pub fn base(&self) -> String {
-        format!("{}://{}", self.scheme, self.address())
+        self.base.clone()
     }
 
     /// The next attempt of the worker to open a session.

@@ -3,9 +3,18 @@
 use libtest_mimic::{Arguments, Trial};
 
 use super::{
-    Host, InProcess, Network, StartWorker,
+    Host, InProcess, Network, StartWorker, proxies,
     scenarios::{ALL, BOUNDS, HOURS, IN_PROCESS, SECURE, Scenario},
 };
+
+/// What a worker must do behind a proxy that is the only way to its studio, for workers in this process.
+pub fn behind_proxy(start: StartWorker) -> Vec<Trial> {
+    let networks: [fn() -> Network; 2] = [Network::proxied, Network::proxied_tls];
+    let over = |network: fn() -> Network| {
+        with_host(network().name(), &proxies::scenarios(), move || InProcess::new(network(), start))
+    };
+    networks.into_iter().flat_map(over).collect()
+}
 
 /// The scenarios for workers in this process, over each of these networks: `wss::a_result_is_uploaded`, say. In virtual
 /// time they are all there; by the system's clock those are left out that take long.

@@ -24,6 +24,7 @@ mod machine;
 mod mailbox;
 mod meter;
 mod observers;
+pub(crate) mod private;
 mod recent;
 mod runs;
 mod runtime;

@@ -28,10 +28,10 @@ use hyper::{
 };
 use url::Url;
 
-use super::{BODY_BOUND, Connection, Platform, Tls, UploadBody, upgrade::bare, with_causes, within};
+use super::{BODY_BOUND, Connection, Connector, Platform, UploadBody, upgrade::bare, with_causes, within};
 use crate::{
     drive::{Fetched, Progress},
-    http::{FileHead, FileRequest, HttpAnswer, HttpFailure, HttpRequest, Method, Reach},
+    http::{FileHead, FileRequest, HttpAnswer, HttpFailure, HttpRequest, Method, Reach, proxy::Destination},
     wire::Secret,
     worker::Upload,
 };
@@ -43,15 +43,16 @@ const READ_BUFFER: usize = 16 * 1024;
 
 /// Exchanges HTTP requests. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Http<P> {
-    platform: P,
-    tls: Tls,
-}
+pub struct Http<P>(Connector<P>);
 
 impl<P: Platform + Unpin> Http<P> {
-    /// Exchanges over connections of `platform`.
-    pub fn new(platform: P, tls: Tls) -> Self {
-        Self { platform, tls }
+    /// Exchanges over connections that it opens.
+    pub fn new(connector: Connector<P>) -> Self {
+        Self(connector)
+    }
+
+    fn platform(&self) -> &P {
+        self.0.platform()
     }
 
     /// Exchanges a request, as [`Runtime::exchange`](crate::drive::Runtime::exchange).
@@ -87,7 +88,7 @@ impl<P: Platform + Unpin> Http<P> {
             })
             .await
         };
-        within(&self.platform, bound, exchange)
+        within(self.platform(), bound, exchange)
             .await
             .unwrap_or_else(|| Err(failure(format_args!("no answer within {} s", bound.as_secs()))))
     }
@@ -103,7 +104,7 @@ impl<P: Platform + Unpin> Http<P> {
         let url = parse(&url)?;
         let head = Self::head(hyper::Method::POST, &url, Some(&bearer), &user_agent)?
             .header(CONTENT_TYPE, &envelope.content_type);
-        let body = UploadBody::open(self.platform.clone(), envelope, payload, progress)
+        let body = UploadBody::open(self.platform().clone(), envelope, payload, progress)
             .await
             .map_err(|error| failure(format_args!("the result can't be read: {error}")))?;
         let asked = head.body(body).map_err(failure)?;
@@ -111,7 +112,7 @@ impl<P: Platform + Unpin> Http<P> {
             let mut answer = without_body(&response);
             // The status says what became of the result. A body that doesn't come must not have it sent again.
             let body = read(response.into_body(), HttpAnswer::SMALL_BODY, &mut answer.body);
-            let _ = within(&self.platform, BODY_BOUND, body).await;
+            let _ = within(self.platform(), BODY_BOUND, body).await;
             Ok(answer)
         })
         .await
@@ -215,7 +216,7 @@ impl<P: Platform + Unpin> Http<P> {
         B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
     {
         let connection =
-            within(&self.platform, CONNECT_BOUND, self.connect(url, reach)).await.unwrap_or_else(|| {
+            within(self.platform(), CONNECT_BOUND, self.connect(url, reach)).await.unwrap_or_else(|| {
                 Err(failure(format_args!("no connection within {} s", CONNECT_BOUND.as_secs())))
             })?;
         http1::handshake(Io::new(connection)).await.map_err(|error| failure(with_causes(&error)))
@@ -225,15 +226,8 @@ impl<P: Platform + Unpin> Http<P> {
         let (Some(host), Some(port)) = (url.host_str().map(bare), url.port_or_known_default()) else {
             return Err(failure("the address names no host"));
         };
-        let connected = async {
-            let stream = self.platform.dial(host, port, reach).await?;
-            if url.scheme() == "https" {
-                self.tls.wrap(&self.platform, host, stream).await
-            } else {
-                Ok(Connection::Plain(stream))
-            }
-        };
-        connected.await.map_err(|error| failure(format_args!("no connection to {host}: {error}")))
+        let to = Destination { secure: url.scheme() == "https", host, port, reach };
+        self.0.open(to).await.map_err(|error| failure(format_args!("no connection to {host}: {error}")))
     }
 }
 

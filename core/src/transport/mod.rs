@@ -13,8 +13,10 @@
 
 mod addresses;
 mod body;
+mod connector;
 mod files;
 mod followed;
+mod head;
 #[cfg(feature = "http")]
 mod http;
 mod machine;
@@ -32,6 +34,7 @@ use std::{
     error::Error,
     future::Future,
     io,
+    net::{SocketAddr, ToSocketAddrs as _},
     time::{Duration, SystemTime},
 };
 
@@ -39,6 +42,7 @@ use futures::{AsyncRead, AsyncWrite};
 
 pub use addresses::{admit, first_to_connect};
 pub use body::UploadBody;
+pub use connector::{Connector, proxies};
 pub use files::Folder;
 #[cfg(feature = "http")]
 pub use http::Http;
@@ -47,7 +51,7 @@ pub use rustls::pki_types::CertificateDer;
 pub use session::connect;
 pub use socket::Socket;
 pub use store::FileStore;
-pub use tls::{Connection, Tls};
+pub use tls::{Connection, Tls, UNKNOWN_AUTHORITY, read_authorities};
 pub use upgrade::is_header_text;
 #[cfg(feature = "http")]
 pub use whole::Transport;
@@ -85,6 +89,26 @@ pub trait Platform: Clone + Send + Sync + 'static {
         port: u16,
         reach: Reach,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static;
+
+    /// The addresses of `host`, as for [`Platform::dial`], that `reach` admits: at least one. The system is asked.
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        reach: Reach,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
+        let (platform, host) = (self.clone(), host.to_owned());
+        async move {
+            let addresses = if let Ok(address) = host.parse() {
+                Ok(vec![SocketAddr::new(address, port)])
+            } else {
+                let name = host.clone();
+                // It may take its time.
+                platform.compute(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter)).await
+            };
+            admit(&host, addresses, reach)
+        }
+    }
 
     /// Runs `work` on a thread off the loop, once it is polled, as [`Runtime::compute`].
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    drive::{Store, identity_of},
+    drive::{Store, identity_of, private},
     worker::{Change, Identity},
 };
 
@@ -35,7 +35,7 @@ impl FileStore {
         let failed = |kind, why: String| io::Error::new(kind, format!("{}: {why}", path.display()));
         let mut name = path.clone().into_os_string();
         name.push(".lock");
-        let lock = File::options().create(true).append(true).open(&name);
+        let lock = private::file().create(true).append(true).open(&name);
         let lock = lock.map_err(|error| failed(error.kind(), format!("it can't be locked: {error}")))?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -10,9 +10,9 @@ use std::{
 use futures::{AsyncRead, AsyncWrite, lock::Mutex};
 use futures_rustls::{TlsConnector, client::TlsStream};
 use rustls::{
-    ClientConfig, RootCertStore,
+    CertificateError, ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
 use super::Platform;
@@ -56,11 +56,11 @@ impl Tls {
         &self,
         platform: &P,
         host: &str,
-        stream: P::Stream,
+        stream: Connection<P::Stream>,
     ) -> io::Result<Connection<P::Stream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(self.config(platform).await?).connect(name, stream).await?;
-        Ok(Connection::Tls(Box::new(stream)))
+        let connecting = TlsConnector::from(self.config(platform).await?).connect(name, stream);
+        Ok(Connection::Tls(Box::new(connecting.await.map_err(with_advice)?)))
     }
 }
 
@@ -92,13 +92,45 @@ fn make_config(certificates: Vec<CertificateDer<'static>>) -> io::Result<Arc<Cli
     Ok(Arc::new(config))
 }
 
+/// An authority that nobody trusts may be the network's own: then its certificate is missing.
+fn with_advice(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            io::Error::new(error.kind(), format!("{error}: {UNKNOWN_AUTHORITY}"))
+        }
+        _ => error,
+    }
+}
+
+/// What to do about a server whose authority is not known.
+pub const UNKNOWN_AUTHORITY: &str = "if it is by an authority of your own, name a file with the authority's \
+     certificate in `ca_file` or SSL_CERT_FILE";
+
+/// Reads certificates to trust from the text of a PEM file: at least one, each fit for an authority. The error is for a
+/// person, and quotes nothing.
+pub fn read_authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| "it is damaged: what stands between BEGIN and END can't be read".to_owned())?;
+    if certificates.is_empty() {
+        return Err("there is no certificate in it (-----BEGIN CERTIFICATE-----)".into());
+    }
+    for (at, certificate) in certificates.iter().enumerate() {
+        RootCertStore::empty()
+            .add(certificate.clone())
+            .map_err(|_| format!("certificate {} in it can't be read", at + 1))?;
+    }
+    Ok(certificates)
+}
+
 /// A connection, plain or over TLS.
 #[derive(Debug)]
 pub enum Connection<S> {
     /// As the platform opened it.
     Plain(S),
-    /// TLS over it.
-    Tls(Box<TlsStream<S>>),
+    /// TLS over one: also over that of a proxy.
+    Tls(Box<TlsStream<Connection<S>>>),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {

@@ -10,27 +10,27 @@ use async_tungstenite::tungstenite::{
     handshake::{client::generate_key, derive_accept_key},
     http::Uri,
 };
-use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use httparse::{EMPTY_HEADER, Status};
+use futures::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use httparse::Status;
 
-use super::{BODY_BOUND, Platform, within};
+use super::{
+    BODY_BOUND, Platform,
+    head::{Head, NoHead, read_head, read_more},
+    within,
+};
 use crate::{
     drive::Connect,
+    http::{Reach, proxy::Destination},
     wire::SUB_PROTOCOL,
     worker::{ConnectFailure, HttpAnswer},
 };
-
-/// The largest head of an answer, in bytes.
-const MAX_HEAD: usize = 32 * 1024;
-/// The most headers of an answer.
-const MAX_HEADERS: usize = 100;
 
 /// Where a session's URL leads.
 pub(super) struct Target {
     /// A name or an address, without brackets.
     pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) secure: bool,
+    port: u16,
+    secure: bool,
     authority: String,
     path: String,
 }
@@ -55,6 +55,12 @@ impl Target {
             authority: named.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
             path: uri.path_and_query().map_or("/", |path| path.as_str()).into(),
         })
+    }
+}
+
+impl Target {
+    pub(super) fn destination(&self) -> Destination<'_> {
+        Destination { secure: self.secure, host: &self.host, port: self.port, reach: Reach::Any }
     }
 }
 
@@ -91,7 +97,13 @@ where
         stream.flush().await
     };
     written.await.map_err(|error| trouble(format_args!("the upgrade could not be asked for: {error}")))?;
-    let (head, mut rest) = read_head(stream).await?;
+    let (head, mut rest) = read_head(stream).await.map_err(|none| match none {
+        NoHead::NotHttp => trouble("the answer to the upgrade is not HTTP"),
+        NoHead::Ended => trouble("the connection ended before the upgrade was answered"),
+        NoHead::Broken(error) => {
+            trouble(format_args!("the connection broke before the upgrade was answered: {error}"))
+        }
+    })?;
     if head.status == 101 {
         head.check(&key)?;
         return Ok(rest);
@@ -111,19 +123,6 @@ where
     }))
 }
 
-/// What counts of the head of an answer.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Head {
-    status: u16,
-    upgrades: bool,
-    accept: Option<String>,
-    protocol: Option<String>,
-    retry_after: Option<String>,
-    date: Option<String>,
-    length: Option<usize>,
-    is_chunked: bool,
-}
-
 impl Head {
     /// Whether the answer is to this request and speaks the sub-protocol.
     fn check(&self, key: &str) -> Result<(), ConnectFailure> {
@@ -137,54 +136,6 @@ impl Head {
             )));
         }
         Ok(())
-    }
-
-    /// Reads a head, and how long it is; none while it is incomplete.
-    fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, httparse::Error> {
-        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
-        let mut answer = httparse::Response::new(&mut headers);
-        let Status::Complete(end) = answer.parse(bytes)? else { return Ok(None) };
-        let mut head = Self { status: answer.code.unwrap_or(0), ..Self::default() };
-        for header in answer.headers.iter() {
-            let value = String::from_utf8_lossy(header.value);
-            let value = value.trim();
-            match header.name.to_ascii_lowercase().as_str() {
-                "upgrade" => head.upgrades = value.eq_ignore_ascii_case("websocket"),
-                "sec-websocket-accept" => head.accept = Some(value.into()),
-                "sec-websocket-protocol" => head.protocol = Some(value.into()),
-                "retry-after" => head.retry_after = Some(value.into()),
-                "date" => head.date = Some(value.into()),
-                "content-length" => head.length = value.parse().ok(),
-                "transfer-encoding" => head.is_chunked = value.to_ascii_lowercase().contains("chunked"),
-                _ => {}
-            }
-        }
-        Ok(Some((head, end)))
-    }
-}
-
-/// Reads the head of the answer, and what came with it.
-async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(Head, Vec<u8>), ConnectFailure> {
-    let mut bytes = Vec::new();
-    loop {
-        match Head::parse(&bytes) {
-            Ok(Some((head, end))) => {
-                bytes.drain(..end);
-                if head.status == 101 || head.status >= 200 {
-                    return Ok((head, bytes));
-                }
-                // One on the way to the answer.
-                continue;
-            }
-            Ok(None) if bytes.len() < MAX_HEAD => {}
-            Ok(None) | Err(_) => return Err(trouble("the answer to the upgrade is not HTTP")),
-        }
-        let read = read_more(stream, &mut bytes).await.map_err(|error| {
-            trouble(format_args!("the connection broke before the upgrade was answered: {error}"))
-        })?;
-        if read == 0 {
-            return Err(trouble("the connection ended before the upgrade was answered"));
-        }
     }
 }
 
@@ -200,13 +151,6 @@ async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, head: &Head, body: &mut
         }
     }
     Ok(())
-}
-
-async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    let mut buffer = [0; 4096];
-    let read = stream.read(&mut buffer).await?;
-    bytes.extend_from_slice(&buffer[..read]);
-    Ok(read)
 }
 
 /// A chunked body as far as it came.

@@ -2,11 +2,13 @@
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
-use super::{CertificateDer, Connection, Folder, Http, LocalMachine, Platform, Socket, Tls, connect};
+use super::{
+    CertificateDer, Connection, Connector, Folder, Http, LocalMachine, Platform, Socket, connect, proxies,
+};
 use crate::{
     drive::{Connect, Fetched, Machine, Progress, Runtime},
     engine::SpilledFile,
-    http::{FileRequest, HttpAnswer, HttpFailure, HttpRequest},
+    http::{FileRequest, HttpAnswer, HttpFailure, HttpRequest, proxy::Proxies},
     time::{Mono, Now},
     worker::{ConnectFailure, Upload},
 };
@@ -14,16 +16,16 @@ use crate::{
 /// A [`Runtime`] on a [`Platform`]. Cheap to clone: clones share what TLS trusts.
 #[derive(Debug, Clone)]
 pub struct Transport<P> {
-    platform: P,
-    tls: Tls,
+    connector: Connector<P>,
     folder: Folder,
     machine: LocalMachine<P>,
 }
 
 impl<P: Platform + Default> Transport<P> {
-    /// A runtime on a platform of its own, whose clock starts now; otherwise as [`Transport::on`].
+    /// A runtime on a platform of its own, whose clock starts now. It goes through the proxies that the environment names
+    /// ([`proxies`]); otherwise it is as [`Transport::on`].
     pub fn new() -> Self {
-        Self::on(P::default())
+        Self::on(P::default()).with_proxies(proxies())
     }
 }
 
@@ -35,17 +37,23 @@ impl<P: Platform + Default> Default for Transport<P> {
 
 impl<P: Platform> Transport<P> {
     /// A runtime on this platform. It trusts what the system trusts, and large results go to the system's folder for
-    /// temporary files.
+    /// temporary files. It goes through no proxy.
     pub fn on(platform: P) -> Self {
         let folder = Folder::temporary();
         let machine = LocalMachine::new(platform.clone(), folder.clone());
-        Self { platform, tls: Tls::default(), folder, machine }
+        Self { connector: Connector::new(platform), folder, machine }
     }
 
     /// Trusts `roots` beside the system's certificates: a private authority's, say.
     #[must_use]
     pub fn with_roots(self, roots: Vec<CertificateDer<'static>>) -> Self {
-        Self { tls: Tls::trusting(roots), ..self }
+        Self { connector: self.connector.with_roots(roots), ..self }
+    }
+
+    /// Goes through these proxies, for sessions and HTTP alike.
+    #[must_use]
+    pub fn with_proxies(self, proxies: Proxies) -> Self {
+        Self { connector: self.connector.with_proxies(proxies), ..self }
     }
 
     /// Keeps large results in `folder`, which must exist.
@@ -57,7 +65,7 @@ impl<P: Platform> Transport<P> {
 
     /// What it is on.
     pub fn platform(&self) -> &P {
-        &self.platform
+        self.connector.platform()
     }
 }
 
@@ -65,18 +73,18 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
     type Socket = Socket<Connection<P::Stream>>;
 
     fn now(&self) -> Now {
-        self.platform.now()
+        self.platform().now()
     }
 
     fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + Send + 'static {
-        self.platform.sleep_until(at)
+        self.platform().sleep_until(at)
     }
 
     fn connect(
         &self,
         to: Connect,
     ) -> impl Future<Output = Result<Self::Socket, ConnectFailure>> + Send + 'static {
-        connect(self.platform.clone(), self.tls.clone(), to)
+        connect(self.connector.clone(), to)
     }
 
     fn exchange(
@@ -84,7 +92,7 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
         request: HttpRequest,
         user_agent: Arc<str>,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
-        Http::new(self.platform.clone(), self.tls.clone()).exchange(request, user_agent)
+        Http::new(self.connector.clone()).exchange(request, user_agent)
     }
 
     fn upload(
@@ -93,7 +101,7 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
         user_agent: Arc<str>,
         progress: Progress,
     ) -> impl Future<Output = Result<HttpAnswer, HttpFailure>> + Send + 'static {
-        Http::new(self.platform.clone(), self.tls.clone()).upload(upload, user_agent, progress)
+        Http::new(self.connector.clone()).upload(upload, user_agent, progress)
     }
 
     fn fetch(
@@ -101,7 +109,7 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
         request: FileRequest,
         user_agent: Arc<str>,
     ) -> impl Future<Output = Result<Fetched, HttpFailure>> + Send + 'static {
-        Http::new(self.platform.clone(), self.tls.clone()).fetch(request, user_agent)
+        Http::new(self.connector.clone()).fetch(request, user_agent)
     }
 
     fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
@@ -109,15 +117,15 @@ impl<P: Platform + Unpin> Runtime for Transport<P> {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.platform.compute(work)
+        self.platform().compute(work)
     }
 
     fn spill(&self, bytes: Arc<Vec<u8>>) -> impl Future<Output = io::Result<SpilledFile>> + Send + 'static {
-        self.folder.spill(&self.platform, bytes)
+        self.folder.spill(self.platform(), bytes)
     }
 
     fn discard(&self, file: SpilledFile) -> impl Future<Output = ()> + Send + 'static {
-        Folder::discard(&self.platform, file)
+        Folder::discard(self.platform(), file)
     }
 
     fn machine(&self) -> Arc<dyn Machine> {

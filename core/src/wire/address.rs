@@ -97,6 +97,18 @@ impl ApiBase {
         self.http(&format!("/workers/{}/jobs/{}/complete", segment(worker_id), segment(job_id)))
     }
 
+    /// The host, a name or an address without brackets, and the port.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        let authority = self.origin.split_once("://").map_or(&*self.origin, |(_, authority)| authority);
+        let (host, port) = match authority.rsplit_once(':') {
+            // What ends with a bracket is an address of IPv6.
+            Some((host, port)) if !authority.ends_with(']') => (host, port.parse().ok()),
+            _ => (authority, None),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        (host, port.unwrap_or(if self.secure { 443 } else { 80 }))
+    }
+
     /// Whether the connection is encrypted.
     pub fn is_secure(&self) -> bool {
         self.secure
@@ -160,6 +172,19 @@ mod tests {
             (" http://host ", "http://host/graphics/api"),
         ] {
             assert_eq!(ApiBase::parse(text).unwrap().to_string(), base, "{text}");
+        }
+    }
+
+    #[test]
+    fn host_and_port_are_known() {
+        for (text, host, port) in [
+            ("https://studio.test", "studio.test", 443),
+            ("ws://studio.test/x", "studio.test", 80),
+            ("http://studio.test:8700", "studio.test", 8700),
+            ("https://[2001:db8::1]", "2001:db8::1", 443),
+            ("https://[::1]:99", "::1", 99),
+        ] {
+            assert_eq!(ApiBase::parse(text).unwrap().host_and_port(), (host, port), "{text}");
         }
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    drive::LOG_TARGET,
+    drive::{LOG_TARGET, private},
     machine::{
         FileWanted,
         files::{End, Found, Part, Write, Written},
@@ -124,9 +124,9 @@ impl Place {
     pub(super) fn lock(&self) -> Result<Option<Lock>, String> {
         let failed = |error: io::Error| format!("{}: {error}", self.lock.display());
         if let Some(folder) = self.lock.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
+            private::create_dirs(folder).map_err(failed)?;
         }
-        let lock = File::options().create(true).append(true).open(&self.lock).map_err(failed)?;
+        let lock = private::file().create(true).append(true).open(&self.lock).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Lock(Some(lock)))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -144,7 +144,7 @@ impl Place {
     /// Opens the part, and hashes what there is of it.
     pub(super) fn open(&self, unwanted: &AtomicBool) -> Result<OpenPart, String> {
         let failed = |error: io::Error| self.trouble(&error);
-        let mut file = File::options()
+        let mut file = private::file()
             .create(true)
             .truncate(false)
             .read(true)
@@ -178,9 +178,9 @@ impl Place {
         let new = self.memory.with_extension("new");
         let written = serde_json::to_vec(&memory).map_err(io::Error::other).and_then(|text| {
             if let Some(folder) = new.parent() {
-                fs::create_dir_all(folder)?;
+                private::create_dirs(folder)?;
             }
-            fs::write(&new, text)?;
+            private::file().write(true).create(true).truncate(true).open(&new)?.write_all(&text)?;
             fs::rename(&new, &self.memory)
         });
         if let Err(error) = written {

@@ -97,7 +97,7 @@ fn upload(answer: &'static [u8]) -> Result<HttpAnswer, HttpFailure> {
     let envelope = Envelope { content_type: "x/y".into(), head: b"head".to_vec(), tail: b"tail".to_vec() };
     let payload = Payload::from(vec![7; 1_000_000]);
     let upload = Upload { url: "http://studio/x".into(), bearer: "tok".into(), envelope, payload };
-    block_on(Http::new(Broken(answer), Tls::default()).upload(upload, "test".into(), Progress::default()))
+    block_on(Http::new(Connector::new(Broken(answer))).upload(upload, "test".into(), Progress::default()))
 }
 
 #[test]

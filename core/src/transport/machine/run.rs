@@ -17,6 +17,7 @@ use super::{
     pipes::{Beside, Excess, lock},
 };
 use crate::{
+    drive::private,
     machine::{Ended, Keep, Process, ProgramFailure, Source, is_plain_name},
     transport::Folder,
 };
@@ -144,7 +145,7 @@ pub(super) fn scratch(folder: &Folder) -> io::Result<TempDir> {
 
 fn write_inputs(scratch: &Path, inputs: &[(String, Vec<u8>)]) -> io::Result<()> {
     for (name, bytes) in inputs {
-        File::create_new(scratch.join(name))?.write_all(bytes)?;
+        private::file().write(true).create_new(true).open(scratch.join(name))?.write_all(bytes)?;
     }
     Ok(())
 }
