@@ -4,6 +4,7 @@ mod carrier;
 mod ends;
 mod machine;
 mod runs;
+mod watch;
 mod world;
 
 use std::{
