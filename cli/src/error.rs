@@ -4,7 +4,9 @@ use std::{io, path::PathBuf};
 
 use studio_worker_core::{transport::NoRandomness, worker::Exit};
 
-use crate::{config::ConfigError, engines::SetupError, lock::LockError, trial::TrialError};
+use crate::{
+    config::ConfigError, engines::SetupError, lock::LockError, service::ServiceError, trial::TrialError,
+};
 
 /// Why a subcommand did not do what it was asked to do: one line for a person, and exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,9 @@ pub enum Error {
     /// A job can't be tried.
     #[error(transparent)]
     Trial(#[from] TrialError),
+    /// A service was not installed or removed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// A value on the command line that can't be used.
     #[error("{0}")]
     Argument(String),

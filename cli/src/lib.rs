@@ -9,6 +9,7 @@
 //! | [`logging`] | log lines without credentials, to stderr and to the studio |
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
+//! | [`service`] | the worker as a service of this system, and what its manager hears |
 //! | [`trial`] | one job without a studio |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
@@ -23,6 +24,7 @@ pub mod logging;
 pub mod machine;
 pub mod runtime;
 pub mod runtimes;
+pub mod service;
 pub mod signals;
 #[cfg(any(feature = "sim", test))]
 pub mod sim {

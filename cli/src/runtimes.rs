@@ -118,6 +118,14 @@ impl Runtime {
         }
     }
 
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AsyncStd => "async-std",
+            Self::Tokio => "tokio",
+        }
+    }
+
     #[allow(dead_code, reason = "both are built in")]
     fn is_missing(self) -> Error {
         let (name, other) = match self {

@@ -6,6 +6,7 @@ mod demo;
 mod later;
 mod man;
 mod run;
+mod service;
 mod settings;
 mod status;
 #[cfg(feature = "studio")]
@@ -56,7 +57,7 @@ pub enum Command {
     /// The first SIGTERM or SIGINT lets the running job finish within ten minutes, a second one ends it at once, and a
     /// third one ends the program whatever it does.
     #[command(after_help = "Example:\n  studio-worker run")]
-    Run,
+    Run(run::Run),
     /// Show everything at once: a studio and a worker on this machine, one job of each kind, and the results as files.
     #[cfg(feature = "studio")]
     #[command(
@@ -98,12 +99,14 @@ pub enum Command {
     /// Look for a newer version without installing it (not in this version yet).
     #[command(after_help = "Example:\n  studio-worker check-update")]
     CheckUpdate,
-    /// Start the worker with the machine (not in this version yet).
-    #[command(after_help = "Example:\n  studio-worker install-service")]
-    InstallService,
-    /// No longer start the worker with the machine (not in this version yet).
+    /// Start the worker with the machine and keep it up, by this system's service manager; a second time, replace that.
+    #[command(
+        after_help = "Examples:\n  studio-worker install-service\n  sudo studio-worker install-service --system\n  studio-worker install-service --print"
+    )]
+    InstallService(service::InstallService),
+    /// Finish the running job, then no longer start the worker with the machine.
     #[command(after_help = "Example:\n  studio-worker uninstall-service")]
-    UninstallService,
+    UninstallService(service::UninstallService),
     /// Open the window (not in this version yet).
     #[command(after_help = "Example:\n  studio-worker ui")]
     Ui,
@@ -164,7 +167,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     let file = || ConfigFile::locate(cli.config.as_deref());
     match cli.command {
-        Command::Run => run::run(&file()?, cli.runtime)?,
+        Command::Run(run) => run.run(&file()?, cli.runtime)?,
         #[cfg(feature = "studio")]
         Command::Demo(demo) => demo.run(file, cli.runtime, out)?,
         #[cfg(feature = "studio")]
@@ -178,8 +181,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Disable => settings::set_enabled(&file()?, false, out)?,
         Command::SetThreshold(threshold) => threshold.run(&file()?, out)?,
         Command::CheckUpdate => return Err(later::check_update()),
-        Command::InstallService => return Err(later::install_service()),
-        Command::UninstallService => return Err(later::uninstall_service()),
+        Command::InstallService(it) => it.run(cli.config.as_deref(), cli.runtime, out)?,
+        Command::UninstallService(it) => it.run(out)?,
         Command::Ui => return Err(later::ui()),
         Command::Completions(completions) => completions.run(command(), out)?,
         Command::Man(man) => man.run(command(), out)?,

@@ -21,6 +21,7 @@ use crate::{
     lock::InstanceLock,
     logging,
     runtimes::Runtime,
+    service,
     signals::Shutdown,
 };
 
@@ -74,6 +75,7 @@ pub async fn run_loops(
     let store = Arc::new(ConfigStore::new(file.clone()));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
+    service::attend(&handle);
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
