@@ -211,6 +211,7 @@ fn a_unit_is_bounded_hardened_and_waits_for_what_it_must() {
         let after = values(&unit, "After")[0];
         assert!(after.split(' ').any(|unit| unit == target), "its target must not wait for it: {after}");
         assert_eq!(after.contains("network-online.target"), system);
+        assert_eq!(values(&unit, "ProtectHome"), if system { &["read-only"][..] } else { &[] });
         assert_eq!(values(&unit, "User"), if system { &["alice"][..] } else { &[] });
         let drain = studio_worker_core::worker::Options::new(
             studio_worker_core::worker::Settings::new(
@@ -241,6 +242,20 @@ fn a_unit_is_bounded_hardened_and_waits_for_what_it_must() {
     }
     let unbounded = service("/w", "/c/config.toml", "memory_max_gb = 0", Runtime::default(), false);
     assert!(values(&systemd::unit(&unbounded), "MemoryMax").is_empty(), "nothing is no bound");
+}
+
+#[test]
+fn what_lies_among_temporary_files_is_still_seen() {
+    let unit = systemd::unit(&service(
+        "/var/tmp/a:b/worker",
+        "/tmp/it is/config.toml",
+        "",
+        Runtime::default(),
+        false,
+    ));
+    assert_eq!(values(&unit, "BindPaths"), ["\"-/tmp/it is\""]);
+    assert_eq!(values(&unit, "BindReadOnlyPaths"), ["\"-/var/tmp/a:b\""]);
+    assert!(values(&systemd::unit(&plain(true)), "BindPaths").is_empty());
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn a_worker_is_ready_at_its_welcome_and_not_before() {
         }
         manager.hears("WATCHDOG=1");
         session.offer("j-1", "llm", "hello");
+        session.expect("accept", "j-1");
         session.expect("completeJson", "j-1");
         session.send(&json!({ "type": "completeAck", "jobId": "j-1" }));
         manager.hears("WATCHDOG=1");

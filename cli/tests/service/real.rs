@@ -32,6 +32,8 @@ done
 "#;
 
 const SCENE: &str = r#"
+mkdir -p "$HOME/.config/systemd/user/minis-studio-worker.service.d"
+printf '[Service]\nWatchdogSec=1\nRestartSec=100ms\nLimitCORE=0\n' > "$HOME/.config/systemd/user/minis-studio-worker.service.d/quick.conf"
 worker() { "$2" --config "$HOME/config.toml" "$3" > "$4.new" 2> "$4.err"; echo "exit $?" >> "$4.new"; mv "$4.new" "$4"; }
 show() { systemctl --user show --property "$1" --value minis-studio-worker.service; }
 until_is() { for _ in $(seq 300); do [ "$(show "$1")" = "$2" ] && return; sleep 0.1; done; }
@@ -39,7 +41,9 @@ worker "$1" "$2" install-service installed
 until_is ActiveState active
 systemctl --user show minis-studio-worker.service > shown
 systemctl --user is-enabled minis-studio-worker.service > enabled
-kill -KILL "$(show MainPID)"
+kill -STOP "$(show MainPID)"
+until_is Result watchdog
+show Result > hung
 until_is NRestarts 1
 until_is ActiveState active
 show MainPID > again
@@ -119,13 +123,14 @@ fn systemd_starts_keeps_up_and_removes_the_service() {
         ("Restart", "on-failure"),
         ("TimeoutStopUSec", "11min"),
         ("TimeoutStartUSec", "infinity"),
-        ("WatchdogUSec", "2min"),
+        ("WatchdogUSec", "1s"),
         ("MemoryMax", "34359738368"),
     ] {
         assert_eq!(property(name), Some(value), "{name}");
     }
     assert_eq!(written(&home, "enabled"), "enabled\n");
-    // It was killed, and comes again.
+    // It was stopped: nobody feeds the watchdog, and it comes again.
+    assert_eq!(written(&home, "hung"), "watchdog\n");
     drop(session);
     let mut session = studio.session();
     written(&home, "again");

@@ -1,6 +1,6 @@
 //! The text of a unit.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use super::{NAME, WATCHDOG_SECS};
 use crate::service::description::Service;
@@ -77,6 +77,8 @@ pub(in crate::service) fn unit(service: &Service) -> String {
     line("UMask=0077");
     if *system {
         line("ProtectSystem=strict");
+        // Of homes, strict says nothing.
+        line("ProtectHome=read-only");
         line("ProtectControlGroups=yes");
         line("ProtectHostname=yes");
         line("ProtectKernelLogs=yes");
@@ -94,6 +96,20 @@ pub(in crate::service) fn unit(service: &Service) -> String {
     );
     for folder in &service.writable {
         line(&format!("ReadWritePaths={}", quoted(&format!("-{folder}"))));
+    }
+    let hidden =
+        |folder: &&str| Path::new(folder).starts_with("/tmp") || Path::new(folder).starts_with("/var/tmp");
+    let kept: Vec<_> = service.writable.iter().map(String::as_str).filter(hidden).collect();
+    let program = Path::new(&service.program).parent().and_then(Path::to_str);
+    let program = program.filter(hidden).filter(|folder| !kept.contains(folder));
+    if !kept.is_empty() || program.is_some() {
+        line("# These would be hidden by a private folder for temporary files.");
+    }
+    for folder in kept {
+        line(&format!("BindPaths={}", always_quoted(&format!("-{folder}"))));
+    }
+    if let Some(folder) = program {
+        line(&format!("BindReadOnlyPaths={}", always_quoted(&format!("-{folder}"))));
     }
 
     line("\n[Install]");
@@ -118,12 +134,16 @@ fn specifiers(text: &str) -> String {
 
 /// A word among others.
 fn quoted(word: &str) -> String {
-    let word = specifiers(word);
     let plain = |character: char| character.is_ascii_alphanumeric() || "/._-+@:,%=".contains(character);
     if !word.is_empty() && word.chars().all(plain) {
-        return word;
+        return specifiers(word);
     }
-    format!("\"{}\"", word.replace('\\', r"\\").replace('"', "\\\""))
+    always_quoted(word)
+}
+
+/// One with a colon in it, where that means something.
+fn always_quoted(word: &str) -> String {
+    format!("\"{}\"", specifiers(word).replace('\\', r"\\").replace('"', "\\\""))
 }
 
 /// A file's name on a line of its own, which is a pattern.
