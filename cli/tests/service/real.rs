@@ -31,10 +31,14 @@ done
 [ "$(systemctl --user is-system-running 2> /dev/null)" = running ] || exit 1
 "#;
 
+/// What is special to a shell, to systemd, or to a pattern.
+const ODD: &str = "50% of $HOME \"q\" ä; 'it' [x]*";
+
 const SCENE: &str = r#"
+CONFIG="$3/config.toml"
 mkdir -p "$HOME/.config/systemd/user/minis-studio-worker.service.d"
 printf '[Service]\nWatchdogSec=1\nRestartSec=100ms\nLimitCORE=0\n' > "$HOME/.config/systemd/user/minis-studio-worker.service.d/quick.conf"
-worker() { "$2" --config "$HOME/config.toml" "$3" > "$4.new" 2> "$4.err"; echo "exit $?" >> "$4.new"; mv "$4.new" "$4"; }
+worker() { "$2" --config "$CONFIG" "$3" > "$4.new" 2> "$4.err"; echo "exit $?" >> "$4.new"; mv "$4.new" "$4"; }
 show() { systemctl --user show --property "$1" --value minis-studio-worker.service; }
 until_is() { for _ in $(seq 300); do [ "$(show "$1")" = "$2" ] && return; sleep 0.1; done; }
 worker "$1" "$2" install-service installed
@@ -46,6 +50,7 @@ until_is Result watchdog
 show Result > hung
 until_is NRestarts 1
 until_is ActiveState active
+tr "\\0" "\\n" < "/proc/$(show MainPID)/environ" > environment
 show MainPID > again
 worker "$1" "$2" uninstall-service uninstalled
 show LoadState > left
@@ -70,7 +75,7 @@ fn play(home: &Home, scene: &str) -> Command {
     );
     let mut command = Command::new("bash");
     command.args(["-c", &join, &format!("{BEGIN}{scene}")]);
-    command.arg(home.dir.path()).arg(env!("CARGO_BIN_EXE_studio-worker"));
+    command.arg(home.dir.path()).arg(env!("CARGO_BIN_EXE_studio-worker")).arg(home.path(ODD));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -103,6 +108,9 @@ impl Drop for Scene {
 fn systemd_starts_keeps_up_and_removes_the_service() {
     let studio = TestStudio::new();
     let home = Home::registered(&studio);
+    fs::create_dir(home.path(ODD)).unwrap();
+    fs::rename(home.path("config.toml"), home.path(ODD).join("config.toml")).unwrap();
+    fs::write(home.path(ODD).join("environment"), "FROM_A_FILE=yes\n").unwrap();
     let _scene = Scene(play(&home, SCENE).spawn().unwrap());
     // Nobody has welcomed it, and it is installed all the same.
     let upgrading = studio.upgrade();
@@ -134,6 +142,7 @@ fn systemd_starts_keeps_up_and_removes_the_service() {
     drop(session);
     let mut session = studio.session();
     written(&home, "again");
+    assert!(home.text("environment").contains("\nFROM_A_FILE=yes\n"), "its file of variables is read");
     assert_eq!(session.closed().0, 1000);
     let said = written(&home, "uninstalled");
     assert!(
