@@ -192,7 +192,7 @@ fn a_wrong_address_is_refused_and_changes_nothing() {
 #[test]
 fn what_comes_later_says_so() {
     let home = Home::new();
-    for command in ["check-update", "install-service", "uninstall-service", "ui"] {
+    for command in ["check-update", "ui"] {
         let error = home.fails(&[command]);
         assert!(
             error.starts_with(&format!("`{command}` is not in this version")) && error.contains("later"),
