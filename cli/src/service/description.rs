@@ -33,6 +33,8 @@ pub(super) struct Service {
     pub(super) memory_max_gb: u32,
     /// The file of variables that it is started with, if it is there.
     pub(super) environment: String,
+    /// Where programs are looked for, so that engines are found that whoever asks finds; none: the manager's choice.
+    pub(super) path: Option<String>,
     /// Folders that it must be able to write to.
     pub(super) writable: Vec<String>,
 }
@@ -64,7 +66,10 @@ impl Service {
             Err(error) => return Err(error.into()),
         };
         let program = std::env::current_exe().map_err(ServiceError::file("found", "this program"))?;
-        Self::made(program, file.path(), &config, on, wanted.system, &account, &own.home)
+        let made = Self::made(program, file.path(), &config, on, wanted.system, &account, &own.home)?;
+        // Not that of an administrator for somebody else.
+        let path = if wanted.system { None } else { search_path() };
+        Ok(Self { path, ..made })
     }
 
     /// The same from what was found out. `own_home` is what a `~` in the configuration was taken for.
@@ -109,6 +114,7 @@ impl Service {
             ids: account.ids,
             memory_max_gb: config.memory_max_gb,
             environment: value("a file", folder.join("environment"))?,
+            path: None,
             writable: unique,
         })
     }
@@ -125,9 +131,7 @@ impl Service {
     /// it could not make itself.
     pub(super) fn prepare(&self) -> Result<(), ServiceError> {
         let file = ConfigFile::locate(Some(Path::new(&self.config)))?;
-        if file.load_or_create()?.auto_enabled {
-            log::debug!("{} is fine", self.config);
-        }
+        file.load_or_create()?;
         if self.system {
             for folder in &self.writable {
                 self.make(Path::new(folder))?;
@@ -167,6 +171,14 @@ fn default_config(home: &Path) -> PathBuf {
     } else {
         ".config/minis-studio-worker/config.toml"
     })
+}
+
+/// `PATH`, but for what would mean another folder elsewhere.
+fn search_path() -> Option<String> {
+    let path = std::env::var_os("PATH")?;
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    let path = std::env::join_paths(folders).ok()?;
+    value("PATH", path.into()).ok().filter(|path| !path.is_empty())
 }
 
 #[cfg(unix)]

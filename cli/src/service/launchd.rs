@@ -52,6 +52,9 @@ pub(super) fn plist(service: &Service) -> String {
     if service.system {
         entry("UserName", text(&service.user));
     }
+    if let Some(path) = &service.path {
+        entry("EnvironmentVariables", format!("<dict><key>PATH</key>{}</dict>", text(path)));
+    }
     entry("RunAtLoad", "<true/>".into());
     entry("KeepAlive", "<dict><key>SuccessfulExit</key><false/></dict>".into());
     entry("ThrottleInterval", number(THROTTLE_SECS.into()));

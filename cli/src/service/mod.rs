@@ -18,7 +18,8 @@ mod hold;
 mod launchd;
 mod notify;
 mod systemd;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 mod windows;
 mod xml;

@@ -235,7 +235,8 @@ impl Socket {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::{
         future::poll_fn,

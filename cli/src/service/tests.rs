@@ -151,7 +151,8 @@ proptest! {
     #[test]
     fn every_manager_starts_what_was_meant(program in path(), config in path(), system: bool) {
         let other = if Runtime::default() == Runtime::Tokio { Runtime::AsyncStd } else { Runtime::Tokio };
-        let service = service(&program, &config, "", other, system);
+        let mut service = service(&program, &config, "", other, system);
+        service.path = (!system).then(|| program.clone());
         let meant = [&*program, "--config", &config, "--runtime", other.name(), "run", "--service"];
 
         let unit = systemd::unit(&service);
@@ -161,6 +162,8 @@ proptest! {
             let [folder] = &folder[..] else { panic!("{unit}") };
             prop_assert!(service.writable.contains(&folder.strip_prefix('-').unwrap().to_owned()));
         }
+        let environment = values(&unit, "Environment").first().and_then(|line| words(line));
+        prop_assert_eq!(environment, service.path.as_ref().map(|path| vec![format!("PATH={path}")]));
         let file = values(&unit, "EnvironmentFile")[0].strip_prefix('-').unwrap();
         let mut read = String::new();
         let mut characters = file.chars();
@@ -179,6 +182,7 @@ proptest! {
         let plist = launchd::plist(&service);
         let array = plist.split("<array>").nth(1).unwrap().split("</array>").next().unwrap();
         prop_assert_eq!(texts(array, "string"), meant);
+        prop_assert!(system || texts(&plist, "string").contains(&program));
 
         let task = windows::task(&service);
         prop_assert_eq!(texts(&task, "Command"), [&*program]);

@@ -24,14 +24,15 @@ pub(super) struct Tasks {
 pub(super) fn task(service: &Service) -> String {
     let user = escaped(&service.user);
     // For the machine: without anybody logged on, and without a stored password.
-    let (trigger, logon) = if service.system {
-        ("<BootTrigger><Enabled>true</Enabled></BootTrigger>".to_owned(), "S4U")
+    let (trigger, whose, logon) = if service.system {
+        ("BootTrigger", String::new(), "S4U")
     } else {
-        (
-            format!("<LogonTrigger><Enabled>true</Enabled><UserId>{user}</UserId></LogonTrigger>"),
-            "InteractiveToken",
-        )
+        ("LogonTrigger", format!("<UserId>{user}</UserId>"), "InteractiveToken")
     };
+    // Which does nothing while it runs: not every end with an error counts as a failure there.
+    let again =
+        "<Repetition><Interval>PT5M</Interval><StopAtDurationEnd>false</StopAtDurationEnd></Repetition>";
+    let trigger = format!("<{trigger}>{again}<Enabled>true</Enabled>{whose}</{trigger}>");
     let arguments: Vec<_> = service.arguments().into_iter().map(quoted).collect();
     format!(
         r#"<?xml version="1.0" encoding="UTF-16"?>

@@ -88,6 +88,8 @@ fn a_service_is_installed_started_enabled_and_seen_to_run() {
     );
     // The default is not named, so that it may change.
     assert!(unit.contains(&line) && unit.contains("MemoryMax=3G\n"), "{unit}");
+    let path = format!("\nEnvironment=\"PATH={}:/usr/local/bin:", home.path("bin").display());
+    assert!(unit.contains(&path), "engines are found where this user finds them: {unit}");
     assert_eq!(fs::metadata(home.unit()).unwrap().permissions().mode() & 0o777, 0o644);
 
     // A second time replaces it, and leaves nothing else behind.

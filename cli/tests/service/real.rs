@@ -37,7 +37,7 @@ const ODD: &str = "50% of $HOME \"q\" ä; 'it' [x]*";
 const SCENE: &str = r#"
 CONFIG="$3/config.toml"
 mkdir -p "$HOME/.config/systemd/user/minis-studio-worker.service.d"
-printf '[Service]\nWatchdogSec=1\nRestartSec=100ms\nLimitCORE=0\n' > "$HOME/.config/systemd/user/minis-studio-worker.service.d/quick.conf"
+printf '[Service]\nWatchdogSec=3\nRestartSec=100ms\nLimitCORE=0\nExecStopPost=/bin/sh -c "echo ${SERVICE_RESULT} > /run/user/0/result"\n' > "$HOME/.config/systemd/user/minis-studio-worker.service.d/quick.conf"
 worker() { "$2" --config "$CONFIG" "$3" > "$4.new" 2> "$4.err"; echo "exit $?" >> "$4.new"; mv "$4.new" "$4"; }
 show() { systemctl --user show --property "$1" --value minis-studio-worker.service; }
 until_is() { for _ in $(seq 300); do [ "$(show "$1")" = "$2" ] && return; sleep 0.1; done; }
@@ -46,9 +46,8 @@ until_is ActiveState active
 systemctl --user show minis-studio-worker.service > shown
 systemctl --user is-enabled minis-studio-worker.service > enabled
 kill -STOP "$(show MainPID)"
-until_is Result watchdog
-show Result > hung
 until_is NRestarts 1
+cat /run/user/0/result > hung
 until_is ActiveState active
 tr "\\0" "\\n" < "/proc/$(show MainPID)/environ" > environment
 show MainPID > again
@@ -131,7 +130,7 @@ fn systemd_starts_keeps_up_and_removes_the_service() {
         ("Restart", "on-failure"),
         ("TimeoutStopUSec", "11min"),
         ("TimeoutStartUSec", "infinity"),
-        ("WatchdogUSec", "1s"),
+        ("WatchdogUSec", "3s"),
         ("MemoryMax", "34359738368"),
     ] {
         assert_eq!(property(name), Some(value), "{name}");

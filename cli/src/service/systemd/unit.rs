@@ -39,6 +39,10 @@ pub(in crate::service) fn unit(service: &Service) -> String {
     line("TimeoutStartSec=infinity");
     line(&format!("ExecStart={}", command_line(service)));
     line(&format!("EnvironmentFile=-{}", file_name(&service.environment)));
+    if let Some(path) = &service.path {
+        line("# As it was when this was made: programs of engines are looked for there.");
+        line(&format!("Environment={}", always_quoted(&format!("PATH={path}"))));
+    }
     if *system {
         line(&format!("User={}", specifiers(&service.user)));
     }
