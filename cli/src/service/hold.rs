@@ -44,11 +44,7 @@ impl Hold {
     /// Waits, if `error` is a refusal: until the time is over, a signal comes, or the configuration says something else
     /// about who the worker is or where its studio is.
     pub(crate) fn after(&self, error: &Error, file: &ConfigFile) {
-        let refused = matches!(
-            error,
-            Error::Ended(Exit::Unauthorized { .. } | Exit::Rejected { .. } | Exit::DuplicateWorker)
-        );
-        if !refused || self.is_over() {
+        if !is_refusal(error) || self.is_over() {
             return;
         }
         let minutes = HOLD.as_secs() / 60;
@@ -84,7 +80,33 @@ impl Hold {
     }
 }
 
+/// Whether the same would come of another try.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Ended(Exit::Unauthorized { .. } | Exit::Rejected { .. } | Exit::DuplicateWorker))
+}
+
 /// What of a configuration a studio refused.
 fn registration(config: &Config) -> (String, studio_worker_core::worker::Identity) {
     (config.api_base_url().to_owned(), config.identity.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_is_waited_after() {
+        let refusals = [
+            Exit::Unauthorized { reason: "no".into() },
+            Exit::Rejected { reason: None },
+            Exit::DuplicateWorker,
+        ];
+        for exit in refusals {
+            assert!(is_refusal(&Error::Ended(exit.clone())), "{exit}");
+        }
+        for exit in [Exit::AttemptsExhausted { attempts: 3, last: String::new() }, Exit::EngineStuck] {
+            assert!(!is_refusal(&Error::Ended(exit.clone())), "{exit}");
+        }
+        assert!(!is_refusal(&Error::Argument("wrong".into())));
+    }
 }
