@@ -6,6 +6,7 @@ use studio_worker_core::{transport::NoRandomness, worker::Exit};
 
 use crate::{
     config::ConfigError, engines::SetupError, lock::LockError, service::ServiceError, trial::TrialError,
+    update::UpdateError,
 };
 
 /// Why a subcommand did not do what it was asked to do: one line for a person, and exit code 1.
@@ -45,6 +46,15 @@ pub enum Error {
     /// The worker ended for a reason that is not a success.
     #[error("{0}")]
     Ended(Exit),
+    /// Another version can't be had, or not put in place.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// A version on trial ended as its owner wanted, but not well.
+    #[error("the worker ended with the exit code {0}")]
+    OnTrial(u8),
+    /// The program that is in place now can't be started in the place of this one.
+    #[error("the version that was installed can't be started: {0}: start the worker again")]
+    Become(#[source] io::Error),
     /// The worker could not be started.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),

@@ -11,6 +11,7 @@
 //! | [`runtimes`] | async-std or tokio |
 //! | [`service`] | the worker as a service of this system, and what its manager hears |
 //! | [`trial`] | one job without a studio |
+//! | [`update`] | another version of this program, and the way back |
 //! | `studio`, `demo` (feature `studio`) | the local studio's server; a studio and a worker in one process |
 
 pub mod commands;
@@ -35,6 +36,7 @@ pub mod sim {
 #[cfg(feature = "studio")]
 pub mod studio;
 pub mod trial;
+pub mod update;
 
 pub use commands::main;
 pub use error::Error;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_signal::{Signal, Signals};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use studio_worker_core::drive::WorkerHandle;
 
@@ -36,8 +36,13 @@ impl Shutdown {
         Ok(Self { signals, last })
     }
 
+    /// Whether one came since this was asked last.
+    pub fn came(&mut self) -> bool {
+        self.signals.next().now_or_never().flatten().is_some()
+    }
+
     /// Drains the worker at the first signal, and ends it at once at the second (section 6).
-    pub async fn steer(mut self, handle: WorkerHandle) -> Infallible {
+    pub async fn steer(&mut self, handle: WorkerHandle) -> Infallible {
         self.signals.next().await;
         log::info!("a signal came: no new job is taken; another signal ends the running one, too");
         crate::service::stopping();

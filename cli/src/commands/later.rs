@@ -2,13 +2,6 @@
 
 use crate::Error;
 
-pub(super) fn check_update() -> Error {
-    Error::Later {
-        command: "check-update",
-        instead: "it comes later: compare `studio-worker --version` with the newest release yourself",
-    }
-}
-
 pub(super) fn ui() -> Error {
     Error::Later {
         command: "ui",

@@ -12,6 +12,7 @@ mod status;
 #[cfg(feature = "studio")]
 mod studio;
 mod trial;
+mod update;
 
 use std::{
     ffi::OsString,
@@ -96,9 +97,14 @@ pub enum Command {
     /// Set the largest job that is taken, by the studio's estimate of GPU memory.
     #[command(after_help = "Example:\n  studio-worker set-threshold 12.5")]
     SetThreshold(settings::SetThreshold),
-    /// Look for a newer version without installing it (not in this version yet).
-    #[command(after_help = "Example:\n  studio-worker check-update")]
-    CheckUpdate,
+    /// Look for a newer version, and install it if that is wanted.
+    #[command(after_help = "Examples:\n  studio-worker check-update\n  studio-worker check-update --install")]
+    CheckUpdate(update::CheckUpdate),
+    /// Go back to the version before the last update.
+    ///
+    /// A worker that runs goes back once it is free. The version that is left is not installed by itself again.
+    #[command(after_help = "Example:\n  studio-worker rollback")]
+    Rollback,
     /// Start the worker with the machine and keep it up, by this system's service manager; a second time, replace that.
     #[command(
         after_help = "Examples:\n  studio-worker install-service\n  sudo studio-worker install-service --system\n  studio-worker install-service --print"
@@ -180,7 +186,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Enable => settings::set_enabled(&file()?, true, out)?,
         Command::Disable => settings::set_enabled(&file()?, false, out)?,
         Command::SetThreshold(threshold) => threshold.run(&file()?, out)?,
-        Command::CheckUpdate => return Err(later::check_update()),
+        Command::CheckUpdate(check) => check.run(&file()?, cli.runtime, out)?,
+        Command::Rollback => update::roll_back(&file()?, out)?,
         Command::InstallService(it) => it.run(cli.config.as_deref(), cli.runtime, out)?,
         Command::UninstallService(it) => it.run(out)?,
         Command::Ui => return Err(later::ui()),

@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use crate::{Error, config::ConfigFile, runtime, runtimes::Runtime, service::Hold};
+use crate::{
+    Error, config::ConfigFile, runtime, runtimes::Runtime, service::Hold, update::supervise::OnTrial,
+};
 
 /// The arguments of `run`.
 #[derive(Debug, Args)]
@@ -14,7 +16,9 @@ pub struct Run {
 
 impl Run {
     pub(super) fn run(self, file: &ConfigFile, on: Runtime) -> Result<(), Error> {
-        let hold = self.service.then(Hold::prepare).transpose().map_err(Error::Signals)?;
+        // A version on trial must not wait: who watches it decides.
+        let waits = self.service && !OnTrial::is_here();
+        let hold = waits.then(Hold::prepare).transpose().map_err(Error::Signals)?;
         let outcome = runtime::run(file, on);
         if let (Some(hold), Err(error)) = (hold, &outcome) {
             hold.after(error, file);

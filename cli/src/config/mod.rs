@@ -95,6 +95,10 @@ pub struct Config {
     pub auto_update_feed: String,
     /// Whether it takes pre-releases.
     pub auto_update_prerelease: bool,
+    /// The minisign key that releases must be signed with; none: their hashes are enough.
+    pub auto_update_public_key: Option<String>,
+    /// How long a new version has to reach its welcome, and must live, in seconds.
+    pub auto_update_trial_secs: u32,
     /// Where model files are; a leading `~/` is the home directory.
     pub models_root: Option<PathBuf>,
     /// Failures in a row after which the worker ends; none or 0: never.
@@ -141,6 +145,8 @@ impl Config {
             auto_update_interval_secs: 1_800,
             auto_update_feed: DEFAULT_UPDATE_FEED.into(),
             auto_update_prerelease: false,
+            auto_update_public_key: None,
+            auto_update_trial_secs: 300,
             models_root: None,
             ws_reconnect_attempts: None,
             memory_max_gb: 32,

@@ -10,10 +10,10 @@ use studio_worker_core::{
 use toml_edit::{Item, Value};
 
 use super::{Config, ConfigError, SECRET_KEYS, commands, document::Document};
-use crate::{engines, logging};
+use crate::{engines, logging, update};
 
 /// Every key that is known, in the order in which they are printed.
-pub(super) const KEYS: [&str; 36] = [
+pub(super) const KEYS: [&str; 38] = [
     "api_base_url",
     "worker_id",
     "auth_token",
@@ -36,6 +36,8 @@ pub(super) const KEYS: [&str; 36] = [
     "auto_update_interval_secs",
     "auto_update_feed",
     "auto_update_prerelease",
+    "auto_update_public_key",
+    "auto_update_trial_secs",
     "models_root",
     "ws_reconnect_attempts",
     "install_id",
@@ -102,6 +104,13 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     fields.set(&mut config.auto_update_interval_secs, "auto_update_interval_secs", Fields::whole)?;
     fields.set(&mut config.auto_update_feed, "auto_update_feed", Fields::text)?;
     fields.set(&mut config.auto_update_prerelease, "auto_update_prerelease", Fields::switch)?;
+    config.auto_update_public_key = fields.filled("auto_update_public_key")?;
+    if let Some(problem) =
+        config.auto_update_public_key.as_deref().and_then(|key| update::check_key(key).err())
+    {
+        return Err(error("auto_update_public_key", problem));
+    }
+    fields.set(&mut config.auto_update_trial_secs, "auto_update_trial_secs", Fields::whole)?;
     config.models_root = fields.filled("models_root")?.map(|root| from_home(&root));
     config.ws_reconnect_attempts = fields.whole("ws_reconnect_attempts")?;
     fields.set(&mut config.memory_max_gb, "memory_max_gb", Fields::whole)?;
@@ -253,5 +262,7 @@ pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let telling =
         |part: &str| matches!(part, "token" | "secret" | "password" | "passphrase" | "key" | "credential");
-    SECRET_KEYS.contains(&&*key) || key.split(['_', '-', '.']).any(telling)
+    // What is public is there to be seen.
+    let words = || key.split(['_', '-', '.']);
+    SECRET_KEYS.contains(&&*key) || (words().any(telling) && !words().any(|word| word == "public"))
 }

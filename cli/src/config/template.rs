@@ -62,11 +62,18 @@ engine = "multi"
 # Whether the worker starts with the machine.
 auto_start = true
 
-# Whether the program updates itself, how often it looks (in seconds), where, and whether it takes pre-releases.
+# Whether the program updates itself, how often it looks (in seconds), where (releases as GitHub's API lists them: https,
+# or http on this machine), and whether it takes pre-releases. The feed that is written here has the releases of another
+# program, so that nothing is looked for until there is one of this program's. With a key (minisign, the line that begins
+# with RW), releases must be signed with it.
 # auto_update_enabled = true
 # auto_update_interval_secs = 1800
 # auto_update_feed = "https://api.github.com/repos/webbertakken/studio-worker/releases"
 # auto_update_prerelease = false
+# auto_update_public_key = ""
+
+# How long a new version has to be welcomed by the studio, and must live, in seconds; else the old one takes over again.
+# auto_update_trial_secs = 300
 
 # What follows was written by the program: who this worker is, which `studio-worker register --reset` forgets.
 "#;

@@ -12,11 +12,12 @@
 mod run;
 mod watch;
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 pub use studio_worker_core::{
     drive::{WorkerHandle, WorkerObservers, record_recent_job},
+    update::{AUTO_UPDATE_TICK, AutoUpdateDecision, LoopSchedule, format_check_outcome},
     worker::{
         CurrentJob, Exit, HEARTBEAT_INTERVAL, HeartbeatOutcome, HeartbeatStatus, JobOutcome,
         PROMPT_PREVIEW_CHARS, RECENT_JOBS_CAP, RecentJob, truncate_prompt,
@@ -31,10 +32,14 @@ use studio_worker_core::{
 
 pub use run::{run, run_loops};
 
+pub use crate::update::{auto_update_tick, check as check_update};
+
 use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, DEFAULT_API_BASE_URL, Edit, gigabytes, masked},
     engines, logging, machine,
+    runtimes::Runtime,
+    update::{AutoUpdates, Place},
 };
 
 /// The flags of `studio-worker register`.
@@ -236,6 +241,11 @@ pub fn is_unsupported_kind(error: &EngineError) -> bool {
 pub fn push_log(handle: &WorkerHandle, level: LogLevel, category: &str, message: &str) {
     let message = logging::scrub(message.to_owned());
     handle.log(LogLine { level, category: category.into(), message, job_id: None });
+}
+
+/// Looks for updates beside a worker, as long as what it gives back lives.
+pub fn spawn_auto_updater(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place) -> AutoUpdates {
+    AutoUpdates::start(file, handle, on, place, Duration::ZERO)
 }
 
 /// Says at its start what a worker is about to do.

@@ -14,7 +14,7 @@ use std::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use studio_worker_core::worker::Exit;
 
-use super::notify::{Socket, status_line, watchdog_interval};
+use super::Pulse;
 use crate::{
     Error,
     config::{Config, ConfigFile},
@@ -51,19 +51,14 @@ impl Hold {
         log::error!(
             "{error}. It is not tried again for {minutes} minutes, or until another registration is in the configuration"
         );
-        let socket = Socket::from_environment();
-        let tell = |message: &str| socket.iter().for_each(|socket| socket.tell(message));
-        tell(&status_line(&format!("waits for {minutes} minutes before it tries again: {error}")));
+        let pulse = Pulse::of_this_process();
+        pulse.say(&format!("waits for {minutes} minutes before it tries again: {error}"));
         let known = file.load().ok().map(|config| registration(&config));
-        let (end, interval) = (Instant::now() + HOLD, watchdog_interval());
-        let mut fed = Instant::now();
+        let end = Instant::now() + HOLD;
         let mut looks = 0;
         while Instant::now() < end && !self.is_over() {
             thread::sleep(LOOK);
-            if interval.is_some_and(|interval| fed.elapsed() >= interval) {
-                tell("WATCHDOG=1\n");
-                fed = Instant::now();
-            }
+            pulse.beat();
             looks += 1;
             if looks % CONFIG_LOOKS == 0
                 && let Ok(config) = file.load()

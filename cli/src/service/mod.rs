@@ -32,7 +32,7 @@ use std::{
 
 pub use error::ServiceError;
 pub(crate) use hold::Hold;
-pub(crate) use notify::{attend, stopping};
+pub(crate) use notify::{Pulse, attend, stopping};
 
 use ask::Programs;
 use description::Service;

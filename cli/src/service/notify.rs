@@ -5,6 +5,7 @@
 //! nothing is said, and systemd restarts the worker. systemd looks from the first welcome on.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use studio_worker_core::drive::{WorkerHandle, WorkerStatus};
 use crate::logging;
 
 #[cfg(unix)]
-pub(super) use unix::Socket;
+use unix::Socket;
 
 /// Longer lines of status, in characters, are cut.
 const MAX_STATUS: usize = 200;
@@ -43,8 +44,37 @@ pub(crate) fn stopping() {
     }
 }
 
+/// Feeds the watchdog while this process waits for something else than the loop, as often as it is told that this is so.
+pub(crate) struct Pulse {
+    socket: Option<Socket>,
+    interval: Option<Duration>,
+    fed: Cell<Option<Instant>>,
+}
+
+impl Pulse {
+    pub(crate) fn of_this_process() -> Self {
+        Self { socket: Socket::from_environment(), interval: watchdog_interval(), fed: Cell::new(None) }
+    }
+
+    /// Says what is waited for.
+    pub(crate) fn say(&self, status: &str) {
+        if let Some(socket) = &self.socket {
+            socket.tell(&status_line(status));
+        }
+    }
+
+    /// It still waits.
+    pub(crate) fn beat(&self) {
+        let (Some(socket), Some(interval)) = (&self.socket, self.interval) else { return };
+        if self.fed.get().is_none_or(|fed| fed.elapsed() >= interval) {
+            socket.tell("WATCHDOG=1\n");
+            self.fed.set(Some(Instant::now()));
+        }
+    }
+}
+
 /// How often the watchdog wants to be fed, so that one time in three may be late.
-pub(super) fn watchdog_interval() -> Option<Duration> {
+fn watchdog_interval() -> Option<Duration> {
     let variable = |name| std::env::var(name).ok();
     if variable("WATCHDOG_PID").is_some_and(|pid| pid != std::process::id().to_string()) {
         return None;
@@ -54,14 +84,14 @@ pub(super) fn watchdog_interval() -> Option<Duration> {
 }
 
 /// A line of status as systemd shows it.
-pub(super) fn status_line(text: &str) -> String {
+fn status_line(text: &str) -> String {
     let text = logging::scrub(text.replace(char::is_control, " "));
     let end = text.char_indices().nth(MAX_STATUS).map_or(text.len(), |(at, _)| at);
     format!("STATUS={}\n", &text[..end])
 }
 
 /// Stands beside a worker.
-pub(super) struct Attendant {
+struct Attendant {
     socket: Socket,
     interval: Option<Duration>,
     handle: WorkerHandle,

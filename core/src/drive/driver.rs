@@ -265,6 +265,7 @@ impl<R: Runtime> Driver<R> {
             Wish::Threshold(gb) => Command::SetThreshold(gb),
             Wish::Drain => Command::Drain,
             Wish::Stop => Command::Stop,
+            Wish::MakeWay => Command::MakeWay,
             Wish::Reconfigure(mut settings, engine) => {
                 let completed = guarded(|| {
                     super::complete(&mut settings, engine.as_deref().unwrap_or_else(|| self.runs.engine()));

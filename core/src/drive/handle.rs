@@ -55,6 +55,12 @@ impl WorkerHandle {
         self.mailbox.wish(Wish::Stop);
     }
 
+    /// Takes no more jobs, and ends the worker once nothing is in hand, no held result either: for another version of the
+    /// program.
+    pub fn make_way(&self) {
+        self.mailbox.wish(Wish::MakeWay);
+    }
+
     /// Takes changed settings and, if there is one, another engine for the jobs to come. A changed address or
     /// changed credentials count after the current job (section 7). What the settings leave to the engine is taken from
     /// it, as at the start.

@@ -40,6 +40,7 @@ pub(super) enum Wish {
     Threshold(f64),
     Drain,
     Stop,
+    MakeWay,
     Reconfigure(Box<Settings>, Option<Arc<dyn Engine>>),
 }
 
@@ -51,6 +52,7 @@ impl Wish {
             (Self::Pause | Self::Resume, Self::Pause | Self::Resume)
                 | (Self::Threshold(_), Self::Threshold(_))
                 | (Self::Stop, Self::Stop)
+                | (Self::MakeWay, Self::MakeWay)
                 | (Self::Reconfigure(..), Self::Reconfigure(..))
         )
     }

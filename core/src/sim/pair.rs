@@ -122,7 +122,7 @@ impl Game {
             }
         }
         if let Some(exit) = &self.link.exit {
-            let drained = matches!(exit, Exit::Drained | Exit::Stopped);
+            let drained = matches!(exit, Exit::Drained | Exit::Stopped | Exit::MadeWay);
             assert!(!self.fair || drained, "the worker ended: {exit}");
             self.link.restart_worker(true);
         }
@@ -157,7 +157,11 @@ impl Game {
                     link.ask(|call| Input::Revoke { call, worker_id });
                 }
             }
-            45 => link.command(if told.below(4) == 0 { Command::Stop } else { Command::Drain }),
+            45 => link.command(match told.below(4) {
+                0 => Command::Stop,
+                1 => Command::MakeWay,
+                _ => Command::Drain,
+            }),
             46 => link.elapse(Duration::from_secs(u64::from(told.byte()) * 30)),
             _ => link.set_clock(Wall::from_millis(i64::from(told.byte()) * 20_000_000_000)),
         }

@@ -220,7 +220,11 @@ impl Game {
                 _ => Command::Resume,
             }),
             25 => self.command(Command::SetThreshold(f64::from(how) / 8.0 - 1.0)),
-            26 if how > 200 => self.command(if how > 250 { Command::Stop } else { Command::Drain }),
+            26 if how > 200 => self.command(match how {
+                201..=225 => Command::MakeWay,
+                226..=250 => Command::Drain,
+                _ => Command::Stop,
+            }),
             27 if how > 200 => {
                 let measured = self.measured && !how.is_multiple_of(5);
                 if let Some(settings) = settings(how.is_multiple_of(2), measured) {

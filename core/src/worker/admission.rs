@@ -278,7 +278,7 @@ impl Worker {
     pub(super) fn decline_pending(&mut self) {
         if let Some(job_id) = self.admission.pending().cloned() {
             self.forget_pending();
-            self.reject(&job_id, "the worker takes no jobs now", Some(RejectCode::Paused));
+            self.decline(&job_id);
         }
     }
 }

@@ -136,10 +136,11 @@ impl Worker {
         }
     }
 
-    /// Whether offers are declined: paused, disabled by the configuration, draining, or about to reconnect.
+    /// Whether offers are declined: paused, disabled by the configuration, draining, making way, or about to reconnect.
     pub(super) fn declines(&self) -> bool {
         self.paused
             || self.draining
+            || self.makes_way
             || !self.options.settings.capabilities.auto_enabled
             || self.reconfigured.is_some()
     }
@@ -178,6 +179,29 @@ impl Worker {
         self.wants_changed();
     }
 
+    /// Takes no more jobs; ends when nothing is in hand.
+    pub(super) fn make_way(&mut self) {
+        if self.makes_way || self.draining {
+            return;
+        }
+        self.makes_way = true;
+        let what = match self.jobs.all.is_empty() {
+            true => "making way",
+            false => "making way once the jobs in hand are delivered",
+        };
+        self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+        self.wants_changed();
+    }
+
+    /// Ends for another version of the program when nothing is in hand. An upgrade is no reason to lose anything, so there
+    /// is no bound: jobs have their limits, and held results expire.
+    pub(super) fn finish_making_way(&mut self) {
+        let is_free = self.jobs.all.is_empty() && self.jobs.slot.is_none();
+        if self.makes_way && is_free && self.exit.is_none() && !self.ended {
+            self.finish(Exit::MadeWay);
+        }
+    }
+
     /// Ends when there is nothing left that a session could still deliver.
     pub(super) fn finish_drain(&mut self) {
         if !self.draining || self.exit.is_some() || self.ended || self.jobs.claimed().is_some() {
@@ -209,7 +233,7 @@ impl Worker {
             self.stop_run(key);
         }
         match &exit {
-            Exit::Drained | Exit::Stopped => {
+            Exit::Drained | Exit::Stopped | Exit::MadeWay => {
                 self.log(LogLevel::Info, "session", format_args!("{exit}"), None);
             }
             _ => self.log(LogLevel::Error, "session", format_args!("{exit}"), None),

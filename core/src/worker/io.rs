@@ -153,6 +153,9 @@ pub enum Command {
     Drain,
     /// End at once: the running job is failed as retryable.
     Stop,
+    /// Take no more jobs, and end once nothing is in hand: no job, and no result that is held. There is no bound in time
+    /// but those of jobs and held results. For a program that is to be replaced by another version of itself.
+    MakeWay,
     /// The configuration changed.
     Reconfigure(Box<Settings>),
 }
@@ -398,6 +401,9 @@ pub enum Exit {
     /// It was asked to stop, or the drain time was over.
     #[error("stopped")]
     Stopped,
+    /// It was asked to make way, and nothing is in its hands.
+    #[error("made way")]
+    MadeWay,
     /// The studio refused the token.
     #[error(
         "the studio refused the worker's token ({reason}): run `studio-worker register --reset`, then `studio-worker run`"
@@ -437,7 +443,7 @@ impl Exit {
     /// The exit code of the program (section 8).
     pub const fn code(&self) -> u8 {
         match self {
-            Self::Drained | Self::Stopped => 0,
+            Self::Drained | Self::Stopped | Self::MadeWay => 0,
             _ => 1,
         }
     }

@@ -126,6 +126,8 @@ pub struct Worker {
     capabilities: Arc<Capabilities>,
     paused: bool,
     draining: bool,
+    /// Another version of the program waits for this one to end.
+    makes_way: bool,
     /// The largest estimate that is accepted, in GB.
     threshold: Finite,
     /// A changed address or changed credentials that wait for the current job.
@@ -176,6 +178,7 @@ impl Worker {
             capabilities: Arc::default(),
             paused: false,
             draining: false,
+            makes_way: false,
             threshold,
             reconfigured: None,
             known_odd_frames: BTreeSet::new(),
@@ -233,6 +236,7 @@ impl Worker {
             Command::Drain if self.draining => self.stop("a second signal"),
             Command::Drain => self.drain(),
             Command::Stop => self.stop("told to stop"),
+            Command::MakeWay => self.make_way(),
             Command::Reconfigure(settings) => self.reconfigure(*settings),
         }
         self.settle();
@@ -309,6 +313,7 @@ impl Worker {
         self.apply_reconfiguration();
         self.unpark();
         self.finish_drain();
+        self.finish_making_way();
         if !self.ended {
             self.show_current_job();
             self.ship_logs();

@@ -59,7 +59,7 @@ impl Worker {
         let known =
             self.jobs.by_id(offer.job_id()).map(|job| (job.key, job.state, job.is_asked_for_by(&offer)));
         if self.declines() && !self.wants_back(known) {
-            self.reject(offer.job_id(), "the worker takes no jobs now", Some(RejectCode::Paused));
+            self.decline(offer.job_id());
             return;
         }
         if let Some((key, state, same)) = known
@@ -214,6 +214,17 @@ impl Worker {
         }
     }
 
+    /// Rejects an offer since no job is taken now. One that another version of the program may soon take is only busy.
+    pub(super) fn decline(&mut self, job_id: &JobId) {
+        let is_unwanted = self.paused || self.draining || !self.options.settings.capabilities.auto_enabled;
+        let (reason, code) = if self.makes_way && !is_unwanted {
+            ("the worker is about to be replaced by another version", RejectCode::Busy)
+        } else {
+            ("the worker takes no jobs now", RejectCode::Paused)
+        };
+        self.reject(job_id, reason, Some(code));
+    }
+
     pub(super) fn reject(&mut self, job_id: &JobId, reason: &str, code: Option<RejectCode>) {
         // Names in it are the studio's own words, of any length.
         let reason = truncate_prompt(reason);
@@ -353,16 +364,21 @@ impl Worker {
 
     pub(super) fn decline_parked(&mut self) {
         if let Some(offer) = self.session.parked.take() {
-            self.reject(offer.job_id(), "the worker takes no jobs now", Some(RejectCode::Paused));
+            self.decline(offer.job_id());
         }
     }
 
     /// Whether a worker that takes no jobs still wants one of its own back (section 6).
     pub(super) fn recovers(&self) -> bool {
         self.declines()
-            && !self.session.recovery_over
+            && (!self.session.recovery_over || self.stays_for_held())
             && self.jobs.unconfirmed()
             && self.registration.has_credentials()
+    }
+
+    /// Whether what is held is waited for as long as it is held: nobody is kept waiting but another version.
+    fn stays_for_held(&self) -> bool {
+        self.makes_way && !self.draining
     }
 
     /// Bounds the time in which it does: from the welcome, or from when it stopped taking jobs.
@@ -372,7 +388,10 @@ impl Worker {
         }
         if !self.recovers() {
             self.timers.clear(Timer::Recover);
-        } else if self.state == SessionState::Serving && !self.timers.is_set(Timer::Recover) {
+        } else if self.state == SessionState::Serving
+            && !self.session.recovery_over
+            && !self.timers.is_set(Timer::Recover)
+        {
             self.timers.set(Timer::Recover, self.after(ORPHAN_BOUND));
         }
     }

@@ -10,6 +10,7 @@ mod invariants;
 mod jobs;
 mod limits;
 mod logs;
+mod making_way;
 mod offers;
 mod orphans;
 mod parked;

@@ -1,0 +1,47 @@
+//! `studio-worker check-update` and `rollback`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use crate::{
+    Error,
+    config::ConfigFile,
+    lock,
+    runtimes::Runtime,
+    update::{self, Place},
+};
+
+/// The arguments of `check-update`.
+#[derive(Debug, Args)]
+pub struct CheckUpdate {
+    /// Install it, too. A worker that runs takes it over once it is free, and goes back if it is no good.
+    #[arg(long)]
+    install: bool,
+}
+
+impl CheckUpdate {
+    pub(super) fn run(self, file: &ConfigFile, on: Runtime, out: &mut dyn Write) -> Result<(), Error> {
+        let config = file.load_or_create()?;
+        let checked = update::check(&config, on)?;
+        writeln!(out, "{checked}")?;
+        if self.install && checked.newer().is_some() {
+            writeln!(out, "{}", update::install(&config, on, &Place::here()?, checked)?)?;
+            tell_of_worker(file, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Goes back to the version before.
+pub(super) fn roll_back(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
+    writeln!(out, "{}", update::roll_back(&Place::here()?)?)?;
+    tell_of_worker(file, out)
+}
+
+fn tell_of_worker(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
+    if let Some(pid) = lock::running(file) {
+        writeln!(out, "the worker that runs (process {pid}) takes it over once it is free")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! The thread that looks for updates, beside a worker that runs.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use studio_worker_core::{
+    drive::WorkerHandle,
+    time::{Mono, Wall},
+    transport::{seed, wall_clock},
+    update::{
+        AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Situation, Version,
+    },
+};
+
+use super::{
+    Place,
+    bench::Workbench,
+    by_hand::{carry_out, stage},
+    feed, own_version, policy,
+};
+use crate::{
+    config::{Config, ConfigFile},
+    runtimes::Runtime,
+};
+
+/// Between two looks at what a person may have installed meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What takes over once the worker has made way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// This version lies ready in the staging folder.
+    Staged(Version),
+    /// This version is in place already, put there by hand, and was not on trial yet.
+    InPlace(Version),
+    /// The version before was put back, by hand.
+    WentBack,
+}
+
+/// What is known of updates, for people to see.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UpdateStatus {
+    /// When the feed is looked at next; none when it is not, or right now.
+    pub next_check: Option<Wall>,
+    /// What was decided last.
+    pub decided: Option<String>,
+}
+
+/// Looks for updates as long as it lives.
+#[derive(Debug)]
+#[must_use = "updates are looked for as long as it lives"]
+pub struct AutoUpdates {
+    told: Arc<Told>,
+    _ends: mpsc::Sender<Infallible>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    ready: Mutex<Option<Ready>>,
+    status: Mutex<UpdateStatus>,
+}
+
+impl AutoUpdates {
+    /// Starts to look, beside the worker of `handle`. What is ready then is for whoever sees the worker end with
+    /// [`Exit::MadeWay`](studio_worker_core::worker::Exit::MadeWay).
+    ///
+    /// Nothing is looked for before `quiet` is over.
+    pub fn start(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place, quiet: Duration) -> Self {
+        let told = Arc::<Told>::default();
+        let (ends, ended) = mpsc::channel();
+        let telling = Arc::clone(&told);
+        let looking = move || match Looking::new(file, handle, on, place, telling) {
+            Ok(looking) => looking.run(quiet, &ended),
+            Err(error) => log::warn!("updates are off: {error}"),
+        };
+        if let Err(error) = thread::Builder::new().name("updates".into()).spawn(looking) {
+            log::warn!("updates are off, since no thread could be had: {error}");
+        }
+        Self { told, _ends: ends }
+    }
+
+    /// What takes over.
+    pub fn take_ready(&self) -> Option<Ready> {
+        lock(&self.told.ready).take()
+    }
+
+    /// What is known, now and later.
+    pub fn status(&self) -> impl Fn() -> UpdateStatus + Send + Sync + 'static {
+        let told = Arc::clone(&self.told);
+        move || lock(&told.status).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A value is replaced as a whole: a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Looking {
+    file: ConfigFile,
+    handle: WorkerHandle,
+    on: Runtime,
+    place: Place,
+    told: Arc<Told>,
+    own: Version,
+    /// As it could be read last.
+    config: Config,
+    began: Instant,
+    apart_since: Mono,
+    chance: u8,
+    /// Of what is remembered, as it was seen last.
+    stamp: Option<SystemTime>,
+    decided: Option<AutoUpdateDecision>,
+}
+
+impl Looking {
+    fn new(
+        file: ConfigFile,
+        handle: WorkerHandle,
+        on: Runtime,
+        place: Place,
+        told: Arc<Told>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let [chance, ..] = seed()?;
+        Ok(Self {
+            config: file.load()?,
+            stamp: place.record_stamp(),
+            own: own_version()?,
+            file,
+            handle,
+            on,
+            place,
+            told,
+            began: Instant::now(),
+            apart_since: Mono::ZERO,
+            chance,
+            decided: None,
+        })
+    }
+
+    fn now(&self) -> Mono {
+        Mono::ZERO + self.began.elapsed()
+    }
+
+    fn schedule(&self) -> LoopSchedule {
+        LoopSchedule::every(Duration::from_secs(self.config.auto_update_interval_secs), self.chance)
+    }
+
+    fn situation(&mut self) -> Situation {
+        let connected = self.handle.observers().status().is_connected();
+        if connected {
+            self.apart_since = self.now();
+        }
+        Situation { connected, apart_since: self.apart_since }
+    }
+
+    fn run(mut self, quiet: Duration, ended: &mpsc::Receiver<Infallible>) {
+        let mut schedule = self.schedule();
+        schedule.first += quiet;
+        let mut updater = AutoUpdater::new(self.own.clone(), &schedule, self.now());
+        loop {
+            // One that can't be read now says what it said before.
+            if let Ok(config) = self.file.load() {
+                self.config = config;
+            }
+            let pause = match self.tick(&mut updater) {
+                Some(pause) => pause.min(LOOK_INTERVAL),
+                None => return,
+            };
+            if ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
+    }
+
+    /// Does what is due; how long it may rest then, or none when the worker makes way.
+    fn tick(&mut self, updater: &mut AutoUpdater) -> Option<Duration> {
+        if let Some(ready) = self.by_hand() {
+            self.make_way(ready);
+            return None;
+        }
+        let (schedule, policy, situation) =
+            (self.schedule(), policy(&self.config, &self.place), self.situation());
+        let order = updater.next(self.now(), &schedule, &policy, situation);
+        let pause = match order {
+            Order::Rest(until) => until.since(self.now()),
+            Order::Check => {
+                let outcome = self.ask();
+                updater.checked(self.now(), &schedule, &policy, outcome);
+                Duration::ZERO
+            }
+            Order::Stage(release) => {
+                log::info!("{} is there: it is fetched and checked", release.version);
+                let key = self.config.auto_update_public_key.clone();
+                let bench = Workbench { place: self.place.clone(), key };
+                let outcome = stage(&self.config, self.on, bench, release);
+                if outcome.is_err() {
+                    self.place.clear();
+                }
+                updater.staged(self.now(), &schedule, outcome);
+                Duration::ZERO
+            }
+            Order::MakeWay(version) => {
+                self.tell(updater);
+                self.make_way(Ready::Staged(version));
+                return None;
+            }
+        };
+        self.tell(updater);
+        Some(pause)
+    }
+
+    fn ask(&self) -> Result<Feed, CheckFailure> {
+        let failed = |message| CheckFailure { message, not_before: None };
+        let feed = feed(&self.config).map_err(|error| failed(error.to_string()))?;
+        carry_out(self.on, Box::new(Check::new(feed))).map_err(failed)?.outcome
+    }
+
+    /// What a person installed meanwhile.
+    fn by_hand(&mut self) -> Option<Ready> {
+        let stamp = self.place.record_stamp();
+        if stamp == self.stamp {
+            return None;
+        }
+        self.stamp = stamp;
+        let record = self.place.record();
+        match record.on_trial {
+            Some(version) if version != self.own => Some(Ready::InPlace(version)),
+            _ if record.refused.iter().any(|refused| refused.version == self.own) => Some(Ready::WentBack),
+            _ => None,
+        }
+    }
+
+    fn make_way(&self, ready: Ready) {
+        match &ready {
+            Ready::Staged(version) | Ready::InPlace(version) => {
+                log::info!("{version} takes over once the worker is free");
+            }
+            Ready::WentBack => log::info!("the version before takes over once the worker is free"),
+        }
+        *lock(&self.told.ready) = Some(ready);
+        self.handle.make_way();
+    }
+
+    /// Says what was decided, once.
+    fn tell(&mut self, updater: &mut AutoUpdater) {
+        let next_check = updater.next_check().map(|at| {
+            let millis = i64::try_from(at.since(self.now()).as_millis()).unwrap_or(i64::MAX);
+            Wall::from_millis(wall_clock().as_millis().saturating_add(millis))
+        });
+        let decided = updater.take_decision();
+        let mut status = lock(&self.told.status);
+        status.next_check = next_check.filter(|_| policy(&self.config, &self.place).enabled);
+        if let Some(decided) = &decided {
+            status.decided = Some(decided.to_string());
+        }
+        drop(status);
+        let Some(decided) = decided.filter(|decided| self.decided.as_ref() != Some(decided)) else { return };
+        match &decided {
+            AutoUpdateDecision::CheckError { .. } | AutoUpdateDecision::UpdateError { .. } => {
+                log::warn!("{decided}; this version goes on");
+            }
+            AutoUpdateDecision::Disabled => match feed(&self.config) {
+                Err(error) if self.config.auto_update_enabled => log::info!("{decided}: {error}"),
+                _ => log::info!("{decided}"),
+            },
+            AutoUpdateDecision::UpToDate => log::debug!("{decided}"),
+            AutoUpdateDecision::SkippedBusy | AutoUpdateDecision::Updated { .. } => log::info!("{decided}"),
+        }
+        self.decided = Some(decided);
+    }
+}

@@ -1,0 +1,140 @@
+//! `check-update` and `rollback`: what a person does by hand.
+
+use std::sync::Arc;
+
+use studio_worker_core::{
+    engine::Recipe,
+    update::{
+        AutoUpdateDecision, Check, Policy, Release, Stage, Version, Wanted, choose, format_check_outcome,
+    },
+};
+
+use super::{
+    Place, TARGET, UpdateError,
+    bench::{Workbench, version_of},
+    feed, own_version, policy,
+};
+use crate::{config::Config, runtimes::Runtime};
+
+/// What a look at the feed showed.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    own: Version,
+    newer: Option<Release>,
+}
+
+impl Checked {
+    /// The newest release that is newer than this program.
+    pub fn newer(&self) -> Option<&Version> {
+        self.newer.as_ref().map(|release| &release.version)
+    }
+}
+
+impl std::fmt::Display for Checked {
+    /// The line that scripts read (section 8).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&format_check_outcome(&self.own, self.newer()))
+    }
+}
+
+/// Looks for a newer version. One that was tried and went back is newer all the same: who asks decides.
+pub fn check(config: &Config, on: Runtime) -> Result<Checked, UpdateError> {
+    check_by(config, on, &Policy { prereleases: config.auto_update_prerelease, ..Policy::default() })
+}
+
+fn check_by(config: &Config, on: Runtime, policy: &Policy) -> Result<Checked, UpdateError> {
+    let own = own_version()?;
+    let address = feed(config)?;
+    let feed = carry_out(on, Box::new(Check::new(address)))
+        .map_err(UpdateError::Check)?
+        .outcome
+        .map_err(|failure| UpdateError::Check(failure.message))?;
+    if feed.skipped() > 0 {
+        log::warn!("{} entries of the release feed can't be read", feed.skipped());
+    }
+    let newer = choose(&feed, &own, policy).cloned();
+    Ok(Checked { own, newer })
+}
+
+/// Carries a recipe out to its end.
+pub(super) fn carry_out<T: Send + 'static>(on: Runtime, recipe: Box<dyn Recipe<T>>) -> Result<T, String> {
+    match on.block_on(on.carry_out(recipe)) {
+        Ok(Ok(made)) => Ok(made),
+        Ok(Err(error)) => Err(error.message),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Makes a release ready on a workbench.
+pub(super) fn stage(
+    config: &Config,
+    on: Runtime,
+    bench: Workbench,
+    release: Release,
+) -> Result<Version, String> {
+    bench.place.check().map_err(|error| error.to_string())?;
+    bench.prepare().map_err(|error| format!("{} can't be made: {error}", bench.place.staging().display()))?;
+    let wanted = Wanted {
+        feed: config.auto_update_feed.trim().into(),
+        release,
+        target: TARGET.into(),
+        signed: bench.key.is_some(),
+    };
+    carry_out(on, Box::new(Stage::new(Arc::new(bench), wanted)))
+}
+
+/// Installs the release that [`check`] found, now. A worker that runs takes it over once it is free. What to tell the person.
+pub fn install(config: &Config, on: Runtime, place: &Place, checked: Checked) -> Result<String, UpdateError> {
+    let Checked { own, newer } = checked;
+    let Some(release) = newer else { return Ok(format_check_outcome(&own, None)) };
+    let version = release.version.clone();
+    let refused = |why: String| UpdateError::Stage { version: version.clone(), why };
+    let bench = Workbench { place: place.clone(), key: config.auto_update_public_key.clone() };
+    let staged = stage(config, on, bench, release).map_err(refused);
+    let put = staged.and_then(|_| place.put(&place.staged()));
+    place.clear();
+    put?;
+    place.note(|record| record.put_in_place(version.clone(), own.clone()))?;
+    Ok(format!("installed {version} in place of {own}; `studio-worker rollback` goes back"))
+}
+
+/// Looks once, and installs what is newer unless the worker is busy, for those who have a loop of their own beside a worker
+/// ([`AutoUpdates`](super::AutoUpdates) is the one of this program). It is the program of the next start, on trial.
+pub fn auto_update_tick(config: &Config, on: Runtime, place: &Place, busy: bool) -> AutoUpdateDecision {
+    let policy = policy(config, place);
+    if !policy.enabled {
+        return AutoUpdateDecision::Disabled;
+    }
+    let checked = match check_by(config, on, &policy) {
+        Ok(checked) => checked,
+        Err(error) => return AutoUpdateDecision::CheckError { reason: error.to_string() },
+    };
+    let Some(version) = checked.newer().cloned() else { return AutoUpdateDecision::UpToDate };
+    if busy {
+        return AutoUpdateDecision::SkippedBusy;
+    }
+    match install(config, on, place, checked) {
+        Ok(_) => AutoUpdateDecision::Updated { version },
+        Err(UpdateError::Stage { why, .. }) => AutoUpdateDecision::UpdateError { version, reason: why },
+        Err(error) => AutoUpdateDecision::UpdateError { version, reason: error.to_string() },
+    }
+}
+
+/// Puts the version before back, by hand. A worker that runs goes back once it is free. What to tell the person.
+pub fn roll_back(place: &Place) -> Result<String, UpdateError> {
+    let old = place.old();
+    if !old.exists() {
+        return Err(UpdateError::NothingBefore(old));
+    }
+    // What can't say its version can't serve either.
+    let before = version_of(&old).map_err(UpdateError::NoProgram)?;
+    let before = before.split_whitespace().last().unwrap_or_default().to_owned();
+    let now = version_of(place.program()).ok();
+    let now = now.and_then(|said| Version::parse(said.split_whitespace().last()?).ok());
+    place.put_back()?;
+    let version = now.map_or(own_version()?, |now| now);
+    place.note(|record| record.go_back(version.clone(), "by hand"))?;
+    Ok(format!(
+        "went back from {version} to {before}; {version} is not installed by itself again, `check-update --install` does"
+    ))
+}

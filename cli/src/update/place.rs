@@ -1,0 +1,249 @@
+//! Where the program's file is, and how another one takes its place: at each moment there is a whole program at that path.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use studio_worker_core::update::{Record, Version};
+use tempfile::NamedTempFile;
+
+use super::{PROGRAM, UpdateError};
+
+/// What a version was started from, when that is not where it belongs: a version that watches another one.
+pub(super) const SUPERVISED: &str = "STUDIO_WORKER_SUPERVISES";
+
+/// The program's file, and what lies beside it: the one before, and the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    program: PathBuf,
+}
+
+impl Place {
+    /// The place of the program that runs. To be asked for before anything is put there.
+    pub fn here() -> Result<Self, UpdateError> {
+        let program = match env::var_os(SUPERVISED) {
+            Some(program) => program.into(),
+            None => env::current_exe().and_then(|path| path.canonicalize()).map_err(UpdateError::Unknown)?,
+        };
+        Ok(Self::at(program))
+    }
+
+    /// The place of the program at a path.
+    pub fn at(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    /// The program's file.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The program's file before the last update.
+    pub fn old(&self) -> PathBuf {
+        let name = self.program.file_stem().unwrap_or_default().to_string_lossy();
+        self.folder().join(format!("{name}.old{}", env::consts::EXE_SUFFIX))
+    }
+
+    /// Where the next version is made ready. On the same file system, so that it takes its place in one step.
+    pub(super) fn staging(&self) -> PathBuf {
+        self.beside("update")
+    }
+
+    /// Where a version on trial says how it fares.
+    pub(super) fn report(&self) -> PathBuf {
+        self.beside("trial")
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.beside("update.json")
+    }
+
+    fn folder(&self) -> &Path {
+        self.program.parent().unwrap_or(Path::new("."))
+    }
+
+    /// A hidden name beside the program.
+    fn beside(&self, what: &str) -> PathBuf {
+        let name = self.program.file_name().unwrap_or_default().to_string_lossy();
+        self.folder().join(format!(".{name}.{what}"))
+    }
+
+    /// What is remembered; nothing where nothing is, or it can't be read.
+    pub fn record(&self) -> Record {
+        fs::read_to_string(self.record_path()).map(|text| Record::parse(&text)).unwrap_or_default()
+    }
+
+    /// Remembers something else, all or nothing.
+    pub fn remember(&self, record: &Record) -> Result<(), UpdateError> {
+        let path = self.record_path();
+        if *record == Record::default() && !path.exists() {
+            return Ok(());
+        }
+        let write = || {
+            let mut file = NamedTempFile::new_in(self.folder())?;
+            file.write_all(record.to_text().as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            Ok(())
+        };
+        write().map_err(UpdateError::at("write", &path))
+    }
+
+    /// Changes what is remembered.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), UpdateError> {
+        let mut record = self.record();
+        let before = record.clone();
+        change(&mut record);
+        if record == before { Ok(()) } else { self.remember(&record) }
+    }
+
+    /// Another number after each change of what is remembered.
+    pub(super) fn record_stamp(&self) -> Option<std::time::SystemTime> {
+        fs::metadata(self.record_path()).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Whether another program can take its place: its folder can be written.
+    pub(super) fn check(&self) -> Result<(), UpdateError> {
+        // What permissions say is not what a file system does: only trying tells.
+        tempfile::tempfile_in(self.folder()).map(drop).map_err(UpdateError::at("write to", self.folder()))
+    }
+
+    /// Puts what lies ready in the staging folder in place, and remembers that it is on trial.
+    pub(crate) fn put_staged(&self, version: &Version) -> Result<(), UpdateError> {
+        let put = self.put(&self.staged());
+        self.clear();
+        put?;
+        let own = super::own_version()?;
+        self.note(|record| record.put_in_place(version.clone(), own))
+    }
+
+    /// The program that was made ready.
+    pub(super) fn staged(&self) -> PathBuf {
+        self.staging().join(PROGRAM)
+    }
+
+    /// Puts `program` in place, in one step. What was there is kept as [`Place::old`].
+    pub(super) fn put(&self, program: &Path) -> Result<(), UpdateError> {
+        let old = self.old();
+        let kept = self.beside("kept");
+        let keep = || {
+            let _ = fs::remove_file(&kept);
+            fs::hard_link(&self.program, &kept).or_else(|_| fs::copy(&self.program, &kept).map(drop))?;
+            fs::rename(&kept, &old)
+        };
+        keep().map_err(UpdateError::at("keep the program as", &old))?;
+        replace(program, &self.program).map_err(UpdateError::at("replace", &self.program))?;
+        self.sync();
+        Ok(())
+    }
+
+    /// Puts the one before back, in one step.
+    pub(super) fn put_back(&self) -> Result<(), UpdateError> {
+        let old = self.old();
+        replace(&old, &self.program).map_err(UpdateError::at("put back", &old))?;
+        self.sync();
+        Ok(())
+    }
+
+    /// What took its place is there after a power cut, too.
+    fn sync(&self) {
+        #[cfg(unix)]
+        if let Err(error) = fs::File::open(self.folder()).and_then(|folder| folder.sync_all()) {
+            log::debug!("{} can't be synchronised: {error}", self.folder().display());
+        }
+    }
+
+    /// Deletes what was made ready and is not wanted any more.
+    pub(super) fn clear(&self) {
+        for gone in [fs::remove_dir_all(self.staging()), fs::remove_file(self.report())] {
+            match gone {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => log::debug!("what is left of an update can't be deleted: {error}"),
+            }
+        }
+    }
+}
+
+/// Renames over what is there.
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    // A program that runs can't be overwritten there, but renamed.
+    #[cfg(windows)]
+    {
+        let away = to.with_extension("away.exe");
+        let _ = fs::remove_file(&away);
+        fs::rename(to, &away)?;
+    }
+    fs::rename(from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> (tempfile::TempDir, Place) {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("worker");
+        fs::write(&program, text).unwrap();
+        (folder, Place::at(program))
+    }
+
+    fn files(folder: &tempfile::TempDir) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_program_takes_the_place_of_another_and_goes_back() {
+        let (folder, place) = place("one");
+        let new = folder.path().join("new");
+        for (text, old) in [("two", "one"), ("three", "two")] {
+            fs::write(&new, text).unwrap();
+            place.put(&new).unwrap();
+            assert_eq!(fs::read_to_string(place.program()).unwrap(), text);
+            assert_eq!(fs::read_to_string(place.old()).unwrap(), old);
+        }
+        place.put_back().unwrap();
+        assert_eq!(fs::read_to_string(place.program()).unwrap(), "two");
+        assert_eq!(files(&folder), ["worker"]);
+        assert!(place.put_back().unwrap_err().to_string().contains("worker.old"), "there is none any more");
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_place_leaves_the_program() {
+        let (folder, place) = place("one");
+        assert!(place.put(&folder.path().join("nothing")).is_err());
+        assert_eq!(fs::read_to_string(place.program()).unwrap(), "one");
+    }
+
+    #[test]
+    fn what_is_remembered_is_there_again() {
+        let (folder, place) = place("one");
+        place.note(|_| ()).unwrap();
+        assert_eq!(files(&folder), ["worker"], "nothing to remember is no file");
+        place.note(|record| record.put_in_place(Version::new(1, 1, 0), Version::new(1, 0, 0))).unwrap();
+        assert_eq!(place.record().on_trial, Some(Version::new(1, 1, 0)));
+        fs::write(place.record_path(), "garbage").unwrap();
+        assert_eq!(place.record(), Record::default());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, place) = place("one");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+        // Whoever may write everywhere is not kept from it.
+        let checked = place.check();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        if let Err(error) = checked {
+            assert!(error.to_string().contains(&folder.path().display().to_string()), "{error}");
+        }
+    }
+}

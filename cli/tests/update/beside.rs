@@ -1,0 +1,154 @@
+//! Updates that come by themselves, beside a worker that works.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use studio_worker::VERSION;
+
+use crate::{
+    home::{Home, wait},
+    release::{AFTER_NEXT, Feed, NEXT, archive, archive_name, broken, next_archive, program},
+    rig::Rig,
+};
+
+/// The version that the studio's only worker says it has.
+fn at_studio(studio: &Rig) -> String {
+    let workers = studio.get("/api/v1/workers").json();
+    let version = find(&workers, "agentVersion");
+    version.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The first value of a key, however deep.
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(fields) => {
+            fields.get(key).or_else(|| fields.values().find_map(|value| find(value, key)))
+        }
+        Value::Array(values) => values.iter().find_map(|value| find(value, key)),
+        _ => None,
+    }
+}
+
+fn studio_heard(studio: &Rig, text: &str) {
+    let heard = || studio.get("/api/v1/logs").text().contains(text);
+    wait(heard, || format!("the studio does not hear `{text}`: {}", studio.get("/api/v1/logs").text()));
+}
+
+fn queue(studio: &Rig) -> String {
+    let job = json!({ "model": "synthetic", "task": { "kind": "image", "prompt": "a fox", "width": 64, "height": 64 } });
+    let answer = studio.post("/api/v1/jobs", &job);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_newer_version_takes_over_between_jobs_and_is_kept() {
+    let (studio, feed, archive) = (Rig::new(), Feed::new(), next_archive());
+    let home = Home::at(&studio, &feed, "synthetic_delay_ms = 3000");
+    let worker = home.start();
+    worker.logs("session open");
+    let job = queue(&studio);
+    studio.job_is(&job, "running");
+    feed.lists(&NEXT, archive);
+    worker.logs("takes over once the worker is free");
+    let job = studio.job_is(&job, "completed");
+    assert_eq!(job["attempts"].as_u64().unwrap_or_default(), 0, "it was not given up for the update: {job}");
+    worker.logs("is on trial");
+    wait(|| at_studio(&studio) == *NEXT, || format!("{:?}", at_studio(&studio)));
+    // It works while it is on trial.
+    studio.job_is(&queue(&studio), "completed");
+    worker.logs("the trial is over");
+    studio_heard(&studio, &format!("updated from {VERSION} to {}", *NEXT));
+    assert_eq!(home.version(), *NEXT);
+    assert_eq!(home.files(), [".studio-worker.update.json", "studio-worker", "studio-worker.old"]);
+    studio.job_is(&queue(&studio), "completed");
+    worker.terminate();
+    let (status, log) = worker.ends();
+    assert_eq!(status.code(), Some(0), "it is the same process all the time: {log}");
+}
+
+#[test]
+fn a_version_that_ends_by_itself_is_taken_back_and_not_tried_again() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, Arc::new(archive(&broken(&NEXT, "exit 3")))));
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("is no good: it ended by itself twice, the last time with the exit code 3");
+    studio_heard(&studio, &format!("went back from {} to {VERSION}", *NEXT));
+    assert_eq!(home.version(), VERSION);
+    studio.job_is(&queue(&studio), "completed");
+    let asked = feed.asked("/feed");
+    wait(|| feed.asked("/feed") >= asked + 3, || "the feed is not asked any more".into());
+    assert_eq!(
+        feed.asked(&format!("/{}", archive_name(&NEXT))),
+        1,
+        "it is not fetched again: {}",
+        worker.log()
+    );
+    assert_eq!(at_studio(&studio), VERSION);
+    // A newer one is.
+    feed.lists(&AFTER_NEXT, Arc::new(archive(&program(&AFTER_NEXT))));
+    studio_heard(&studio, &format!("updated from {VERSION} to {}", *AFTER_NEXT));
+    assert_eq!(at_studio(&studio), *AFTER_NEXT);
+}
+
+#[test]
+fn a_version_that_gets_no_welcome_is_taken_back() {
+    let feed = Feed::with(&NEXT, Arc::new(archive(&broken(&NEXT, "exec sleep 600"))));
+    let studio = Rig::new();
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("is no good: no studio had welcomed it after 3 s");
+    studio_heard(&studio, "went back");
+    studio.job_is(&queue(&studio), "completed");
+    assert_eq!(home.version(), VERSION);
+}
+
+#[test]
+fn a_signal_reaches_the_version_on_trial_and_its_job_is_delivered() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "synthetic_delay_ms = 1500\n# the trial is long\n");
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    std::fs::write(home.config(), config.replace("trial_secs = 3", "trial_secs = 300")).unwrap();
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    let job = queue(&studio);
+    studio.job_is(&job, "running");
+    worker.terminate();
+    let (status, log) = worker.ends();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let job = studio.job(&job);
+    assert_eq!(job["state"], "completed", "{job}: {log}");
+    // The trial goes on where it was: the version before watches.
+    let worker = home.start();
+    worker.logs(&format!("{} is on trial", *NEXT));
+    studio.job_is(&queue(&studio), "completed");
+    assert_eq!(at_studio(&studio), *NEXT);
+}
+
+#[test]
+fn a_feed_in_trouble_is_left_alone_and_the_worker_works() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    feed.says("/feed", "403 rate limit exceeded", b"{\"message\": \"API rate limit exceeded\"}".to_vec());
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("asked too often");
+    wait(|| feed.asked("/feed") >= 3, || worker.log());
+    studio.job_is(&queue(&studio), "completed");
+    assert_eq!(worker.log().matches("asked too often").count(), 1, "it is said once: {}", worker.log());
+    assert_eq!(home.version(), VERSION);
+}
+
+#[test]
+fn nothing_is_installed_where_no_feed_is_named_or_updates_are_off() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    let worker = home.start();
+    worker.logs("updates are off");
+    studio.job_is(&queue(&studio), "completed");
+    assert_eq!(feed.asked("/feed"), 0);
+    drop(worker);
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    let config: Vec<_> = config.lines().filter(|line| !line.starts_with("auto_update_")).collect();
+    std::fs::write(home.config(), config.join("\n")).unwrap();
+    home.start().logs("updates are off: no feed of this program's releases is named");
+}

@@ -1,0 +1,191 @@
+//! A home with a program of its own in it, which updates may replace.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{release::Feed, rig::Rig};
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+pub(crate) struct Home {
+    folder: TempDir,
+}
+
+/// What a finished program said.
+pub(crate) struct Said {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) code: i32,
+}
+
+impl Home {
+    /// With this configuration, beside where updates come from.
+    pub(crate) fn new(feed: &Feed, config: &str) -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(home.folder.path().join("bin")).unwrap();
+        let program = env!("CARGO_BIN_EXE_studio-worker");
+        // The tests' own folder may be of another file system, and its program must not be changed.
+        fs::copy(program, home.program()).unwrap();
+        fs::set_permissions(home.program(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(home.config(), format!("auto_update_feed = '{}'\n{config}", feed.url())).unwrap();
+        home
+    }
+
+    /// The worker of a studio, which looks for updates every second and tries them for two.
+    pub(crate) fn at(studio: &Rig, feed: &Feed, more: &str) -> Self {
+        let who = studio.register();
+        let config = format!(
+            "api_base_url = 'http://{}'\nworker_id = '{}'\nauth_token = '{}'\nengine = 'synthetic'\n\
+             auto_update_interval_secs = 1\nauto_update_trial_secs = 3\n{more}\n",
+            studio.address(),
+            who.worker_id,
+            who.token
+        );
+        Self::new(feed, &config)
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.path().join("bin/studio-worker")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("config.toml")
+    }
+
+    /// The files beside the program.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path().join("bin")).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program());
+        command
+            .arg("--config")
+            .arg(self.config())
+            .args(args)
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
+        said(&mut self.command(args))
+    }
+
+    /// What the program in place says of its version.
+    pub(crate) fn version(&self) -> String {
+        let said = said(Command::new(self.program()).arg("--version"));
+        said.out.trim().trim_start_matches("studio-worker ").to_owned()
+    }
+
+    pub(crate) fn start(&self) -> Worker {
+        Worker::start(&mut self.command(&["run"]))
+    }
+}
+
+pub(crate) fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { out: text(output.stdout), err: text(output.stderr), code: output.status.code().unwrap_or(-1) }
+}
+
+/// A worker that runs; it is killed when it is dropped, with what it started.
+pub(crate) struct Worker {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Worker {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let (stderr, written) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&lines));
+        thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line));
+        });
+        Self { child, lines }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits until this was logged so many times.
+    pub(crate) fn logs_times(&self, text: &str, times: usize) {
+        wait(
+            || self.log().matches(text).count() >= times,
+            || format!("`{text}` is not logged: {}", self.log()),
+        );
+    }
+
+    pub(crate) fn logs(&self, text: &str) {
+        self.logs_times(text, 1);
+    }
+
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn ends(mut self) -> (ExitStatus, String) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.log());
+            }
+            assert!(Instant::now() < end, "it does not end: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // What it watches ends with it, which a kill would not do.
+            self.terminate();
+            self.terminate();
+            let end = Instant::now() + Duration::from_secs(15);
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+                thread::sleep(Duration::from_millis(20));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("the program said:\n{}", self.log());
+        }
+    }
+}
+
+/// Waits for something.
+pub(crate) fn wait(mut is_so: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        if Instant::now() >= end {
+            panic!("{}", otherwise());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}

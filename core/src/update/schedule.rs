@@ -1,0 +1,274 @@
+//! When to look for an update, and what to do about one that is there.
+
+use alloc::{format, string::String};
+use core::{fmt, time::Duration};
+
+use semver::Version;
+
+use super::{
+    check::CheckFailure,
+    feed::{Feed, Release},
+};
+use crate::time::Mono;
+
+/// How often a worker that has something to wait for looks again (section 9).
+pub const AUTO_UPDATE_TICK: Duration = Duration::from_secs(60);
+
+/// The longest pause after failures in a row, unless the interval is longer.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(6 * 60 * 60);
+/// An update that was not tried could mend a worker which can't reach its studio. After that long it may.
+const HOPELESS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When the auto-updater looks (section 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoopSchedule {
+    /// Between two looks at a feed.
+    pub interval: Duration,
+    /// Before the first look: of many machines that start together, not all look at once.
+    pub first: Duration,
+    /// Between two looks whether the worker is free.
+    pub tick: Duration,
+}
+
+impl LoopSchedule {
+    /// Looks every `interval`, for the first time within five minutes; `chance` says when, of 0 to 255.
+    pub fn every(interval: Duration, chance: u8) -> Self {
+        let interval = interval.max(Duration::from_secs(1));
+        let first = interval.min(Duration::from_secs(300)) * u32::from(chance) / 255;
+        Self { interval, first, tick: AUTO_UPDATE_TICK.min(interval) }
+    }
+}
+
+/// What the operator wants, as the configuration says it now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Whether updates are wanted at all, and there is a feed of this program's.
+    pub enabled: bool,
+    /// Whether pre-releases are.
+    pub prereleases: bool,
+    /// Versions that were tried and went back.
+    pub refused: alloc::vec::Vec<Version>,
+}
+
+/// What the worker is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Situation {
+    /// Whether it has a session.
+    pub connected: bool,
+    /// Since when it has none, or since its start.
+    pub apart_since: Mono,
+}
+
+/// What the auto-updater decided (section 9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AutoUpdateDecision {
+    /// Updates are not wanted, or there is no feed to take them from.
+    Disabled,
+    /// A version is ready, and the worker is not free for it: a job, a held result, or no session to try it on.
+    SkippedBusy,
+    /// There is nothing newer.
+    UpToDate,
+    /// The feed could not be asked.
+    CheckError {
+        /// For a person to act on.
+        reason: String,
+    },
+    /// Another version takes over.
+    Updated {
+        /// Which.
+        version: Version,
+    },
+    /// A newer version could not be had. The one that runs goes on.
+    UpdateError {
+        /// Which.
+        version: Version,
+        /// For a person to act on.
+        reason: String,
+    },
+}
+
+impl fmt::Display for AutoUpdateDecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled => f.write_str("updates are off"),
+            Self::SkippedBusy => f.write_str("an update waits until the worker is free"),
+            Self::UpToDate => f.write_str("up to date"),
+            Self::CheckError { reason } => write!(f, "looking for an update failed: {reason}"),
+            Self::Updated { version } => write!(f, "{version} takes over"),
+            Self::UpdateError { version, reason } => write!(f, "{version} was not installed: {reason}"),
+        }
+    }
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing before then.
+    Rest(Mono),
+    /// Ask the feed, then say what came of it ([`AutoUpdater::checked`]).
+    Check,
+    /// Get this release ready, then say what came of it ([`AutoUpdater::staged`]).
+    Stage(Release),
+    /// Have the worker make way: what is ready is to be put in place when it has ended.
+    MakeWay(Version),
+}
+
+/// Decides when to look for an update, and what to do with it. A machine: it is told the time and what happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoUpdater {
+    own: Version,
+    phase: Phase,
+    /// Nothing is done before then.
+    due: Mono,
+    /// Failures in a row.
+    failures: u32,
+    decided: Option<AutoUpdateDecision>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Resting,
+    Checking,
+    Staging(Release),
+    Ready(Version),
+    Leaving,
+}
+
+impl AutoUpdater {
+    /// An updater of a program of version `own`.
+    pub fn new(own: Version, schedule: &LoopSchedule, now: Mono) -> Self {
+        Self { own, phase: Phase::Resting, due: now + schedule.first, failures: 0, decided: None }
+    }
+
+    /// What is to be done now.
+    pub fn next(
+        &mut self,
+        now: Mono,
+        schedule: &LoopSchedule,
+        policy: &Policy,
+        situation: Situation,
+    ) -> Order {
+        if !policy.enabled && !matches!(self.phase, Phase::Leaving) {
+            self.phase = Phase::Resting;
+            self.decided = Some(AutoUpdateDecision::Disabled);
+            self.due = now + schedule.tick;
+        }
+        // An interval that was made shorter counts at once.
+        self.due = self.due.min(now + schedule.interval.max(LONGEST_BACKOFF));
+        if now < self.due {
+            return Order::Rest(self.due);
+        }
+        match &self.phase {
+            Phase::Resting => {
+                self.phase = Phase::Checking;
+                Order::Check
+            }
+            Phase::Staging(release) => Order::Stage(release.clone()),
+            Phase::Ready(version) => {
+                let hopeless = now.since(situation.apart_since) >= HOPELESS;
+                let version = version.clone();
+                if situation.connected || hopeless {
+                    self.phase = Phase::Leaving;
+                    self.decided = Some(AutoUpdateDecision::SkippedBusy);
+                    Order::MakeWay(version)
+                } else {
+                    // Whether it is any good shows at its welcome: without a session that would prove nothing.
+                    self.decided = Some(AutoUpdateDecision::SkippedBusy);
+                    self.due = now + schedule.tick;
+                    Order::Rest(self.due)
+                }
+            }
+            // What is under way says when it is over.
+            Phase::Checking | Phase::Leaving => {
+                self.due = now + schedule.tick;
+                Order::Rest(self.due)
+            }
+        }
+    }
+
+    /// The feed was asked.
+    pub fn checked(
+        &mut self,
+        now: Mono,
+        schedule: &LoopSchedule,
+        policy: &Policy,
+        outcome: Result<Feed, CheckFailure>,
+    ) {
+        match outcome {
+            Err(CheckFailure { message, not_before }) => {
+                self.fail(now, schedule, not_before);
+                self.decided = Some(AutoUpdateDecision::CheckError { reason: message });
+            }
+            Ok(feed) => match choose(&feed, &self.own, policy) {
+                Some(release) => {
+                    self.phase = Phase::Staging(release.clone());
+                    self.due = now;
+                }
+                None => {
+                    self.rest(now, schedule);
+                    self.decided = Some(AutoUpdateDecision::UpToDate);
+                }
+            },
+        }
+    }
+
+    /// A release is ready, or can't be had.
+    pub fn staged(&mut self, now: Mono, schedule: &LoopSchedule, outcome: Result<Version, String>) {
+        let Phase::Staging(release) = &self.phase else { return };
+        let version = release.version.clone();
+        match outcome {
+            Ok(_) => {
+                self.phase = Phase::Ready(version);
+                self.due = now;
+            }
+            Err(reason) => {
+                self.fail(now, schedule, None);
+                self.decided = Some(AutoUpdateDecision::UpdateError { version, reason });
+            }
+        }
+    }
+
+    /// What was decided since this was asked last.
+    pub fn take_decision(&mut self) -> Option<AutoUpdateDecision> {
+        self.decided.take()
+    }
+
+    /// When the feed is looked at next; none while something is under way.
+    pub fn next_check(&self) -> Option<Mono> {
+        matches!(self.phase, Phase::Resting).then_some(self.due)
+    }
+
+    fn rest(&mut self, now: Mono, schedule: &LoopSchedule) {
+        self.failures = 0;
+        self.phase = Phase::Resting;
+        self.due = now + schedule.interval;
+    }
+
+    /// After each failure in a row the pause doubles, so that a feed or a disk in trouble is left alone.
+    fn fail(&mut self, now: Mono, schedule: &LoopSchedule, not_before: Option<Duration>) {
+        let most = LONGEST_BACKOFF.max(schedule.interval);
+        let pause = schedule.interval.saturating_mul(1 << self.failures.min(16)).min(most);
+        self.failures = self.failures.saturating_add(1);
+        self.phase = Phase::Resting;
+        self.due = now + pause.max(not_before.unwrap_or_default());
+    }
+}
+
+/// The newest release, if it is newer than `own`. One that went back is not tried again, and nothing older is taken in its
+/// place: the next is what the feed has above it.
+pub fn choose<'a>(feed: &'a Feed, own: &Version, policy: &Policy) -> Option<&'a Release> {
+    let newest = feed.newest(own, policy.prereleases)?;
+    let is_refused = policy.refused.iter().any(|refused| newest.version.cmp_precedence(refused).is_eq());
+    (!is_refused).then_some(newest)
+}
+
+/// What `check-update` says of the newest release above `own` (section 8).
+pub fn format_check_outcome(own: &Version, newest: Option<&Version>) -> String {
+    match newest {
+        Some(newest) => format!("update available: {own} -> {newest}"),
+        None => format!("up to date: {own}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

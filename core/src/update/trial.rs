@@ -1,0 +1,195 @@
+//! The trial of a new version: it is kept when it has shown that it can do what the old one did.
+//!
+//! The old version starts the new one and watches it. One that gets its welcome and lives on is kept. One that gets none in
+//! time, or ends by itself twice, goes, and the old one takes over again.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+use core::time::Duration;
+
+use crate::time::Mono;
+
+/// How long a new version has until its welcome, and how long it must live.
+pub const TRIAL_TIME: Duration = Duration::from_secs(300);
+/// How often it may end by itself.
+const MAX_ENDS: u32 = 2;
+/// Between its end and its next start.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A version on trial. Say what happened ([`Trial::next`]), beginning with [`Seen::Nothing`], and do what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// How long it has.
+    time: Duration,
+    /// When it was started first.
+    began: Option<Mono>,
+    /// When it is to be started.
+    start: Option<Mono>,
+    welcomed: bool,
+    ends: u32,
+}
+
+/// What was seen of the version on trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing but time passed.
+    Nothing,
+    /// It got its welcome.
+    Welcomed,
+    /// It ended.
+    Ended(End),
+    /// It could not be started at all.
+    Unstartable(String),
+}
+
+/// How a version on trial ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It has lived through its time, has nothing in its hands, and hands over to itself.
+    Passed,
+    /// It was told to end, by a signal or by its owner.
+    Told,
+    /// By itself: for a person to read.
+    ByItself(String),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Start it.
+    Start,
+    /// Look again by then.
+    Wait(Mono),
+    /// It is as good as the old one: it takes over for good.
+    Keep,
+    /// It is not: the old one takes over again. Why, for a person.
+    GoBack(String),
+    /// The owner wants the worker to end.
+    Leave,
+}
+
+impl Trial {
+    /// A version that has `time` until its welcome ([`TRIAL_TIME`]).
+    pub fn new(time: Duration) -> Self {
+        Self { time, began: None, start: None, welcomed: false, ends: 0 }
+    }
+
+    /// What to do about what was seen.
+    pub fn next(&mut self, now: Mono, seen: Seen) -> Verdict {
+        let began = *self.began.get_or_insert_with(|| {
+            self.start = Some(now);
+            now
+        });
+        match seen {
+            Seen::Nothing => {}
+            Seen::Welcomed => self.welcomed = true,
+            Seen::Ended(End::Told) => return Verdict::Leave,
+            Seen::Ended(End::Passed) => return Verdict::Keep,
+            Seen::Ended(End::ByItself(how)) => {
+                self.ends += 1;
+                if self.ends >= MAX_ENDS {
+                    return Verdict::GoBack(format!("it ended by itself twice, the last time {how}"));
+                }
+                self.start = Some(now + PAUSE);
+            }
+            Seen::Unstartable(why) => return Verdict::GoBack(format!("it can't be started: {why}")),
+        }
+        let end = began + self.time;
+        if !self.welcomed && now >= end {
+            return Verdict::GoBack(format!("no studio had welcomed it after {} s", self.time.as_secs()));
+        }
+        match self.start {
+            Some(at) if at <= now => {
+                self.start = None;
+                Verdict::Start
+            }
+            Some(at) => Verdict::Wait(at),
+            None if self.welcomed => Verdict::Wait(now + self.time),
+            None => Verdict::Wait(end),
+        }
+    }
+}
+
+/// How a program that ended by itself ended, for a person to read.
+pub fn ending(code: Option<i32>) -> String {
+    code.map_or_else(|| "by a signal".to_string(), |code| format!("with the exit code {code}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Mono {
+        Mono::from_micros(secs * 1_000_000)
+    }
+
+    fn by_itself() -> Seen {
+        Seen::Ended(End::ByItself(ending(Some(1))))
+    }
+
+    fn started() -> Trial {
+        let mut trial = Trial::new(TRIAL_TIME);
+        assert_eq!(trial.next(at(10), Seen::Nothing), Verdict::Start);
+        trial
+    }
+
+    #[test]
+    fn one_that_is_welcomed_and_lives_on_is_kept() {
+        let mut trial = started();
+        assert_eq!(trial.next(at(10), Seen::Nothing), Verdict::Wait(at(310)));
+        assert!(matches!(trial.next(at(12), Seen::Welcomed), Verdict::Wait(_)));
+        assert!(matches!(trial.next(at(10_000), Seen::Nothing), Verdict::Wait(until) if until > at(10_000)));
+        assert_eq!(trial.next(at(10_001), Seen::Ended(End::Passed)), Verdict::Keep);
+    }
+
+    #[test]
+    fn one_that_gets_no_welcome_goes_back() {
+        let mut trial = started();
+        assert!(matches!(trial.next(at(309), Seen::Nothing), Verdict::Wait(_)));
+        let Verdict::GoBack(why) = trial.next(at(310), Seen::Nothing) else { panic!() };
+        assert!(why.contains("300 s"), "{why}");
+    }
+
+    #[test]
+    fn one_that_ends_by_itself_twice_goes_back() {
+        let mut trial = started();
+        assert_eq!(trial.next(at(11), by_itself()), Verdict::Wait(at(12)));
+        assert_eq!(trial.next(at(12), Seen::Nothing), Verdict::Start);
+        let Verdict::GoBack(why) = trial.next(at(13), by_itself()) else { panic!() };
+        assert!(why.contains("twice") && why.contains("exit code 1"), "{why}");
+    }
+
+    #[test]
+    fn also_when_it_was_welcomed_before() {
+        let mut trial = started();
+        trial.next(at(11), Seen::Welcomed);
+        trial.next(at(50), by_itself());
+        assert_eq!(trial.next(at(51), Seen::Nothing), Verdict::Start);
+        assert!(matches!(trial.next(at(60), by_itself()), Verdict::GoBack(_)));
+    }
+
+    #[test]
+    fn a_second_start_gives_no_more_time() {
+        let mut trial = started();
+        trial.next(at(200), by_itself());
+        trial.next(at(201), Seen::Nothing);
+        assert!(matches!(trial.next(at(310), Seen::Nothing), Verdict::GoBack(_)));
+    }
+
+    #[test]
+    fn one_that_cannot_be_started_goes_back_at_once() {
+        let mut trial = started();
+        assert!(matches!(
+            trial.next(at(10), Seen::Unstartable("Exec format error".into())),
+            Verdict::GoBack(_)
+        ));
+    }
+
+    #[test]
+    fn one_that_was_told_to_end_is_not_started_again() {
+        let mut trial = started();
+        assert_eq!(trial.next(at(11), Seen::Ended(End::Told)), Verdict::Leave);
+    }
+}
