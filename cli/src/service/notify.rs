@@ -338,6 +338,31 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_feeds_the_watchdog_no_more_often_than_it_wants() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let heard = || {
+            let mut bytes = [0; 512];
+            std::iter::from_fn(|| manager.recv(&mut bytes).ok()).count()
+        };
+        let pulse = |interval| Pulse {
+            socket: Some(Socket::open(path.as_os_str()).unwrap()),
+            interval,
+            fed: Cell::new(None),
+        };
+        let watched = pulse(Some(Duration::from_secs(3_600)));
+        (0..3).for_each(|_| watched.beat());
+        assert_eq!(heard(), 1);
+        watched.fed.set(Instant::now().checked_sub(Duration::from_secs(3_600)));
+        (0..3).for_each(|_| watched.beat());
+        assert_eq!(heard(), 1);
+        pulse(None).beat();
+        assert_eq!(heard(), 0, "nobody watches");
+    }
+
+    #[test]
     fn a_line_of_status_is_one_line_of_bounded_length() {
         logging::learn(&"tok-of-a-status".into());
         let line = status_line(&format!("a\nREADY=1 tok-of-a-status {}", "ä".repeat(1_000)));

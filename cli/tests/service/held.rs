@@ -13,6 +13,7 @@ pub(crate) const ALL: &[Case] = cases![|| None;
     a_refused_worker_waits_before_it_ends_and_a_signal_ends_it
     a_worker_that_is_registered_anew_does_not_wait_on
     a_person_does_not_wait
+    a_version_on_trial_does_not_wait
     other_errors_end_at_once
     a_worker_that_was_told_to_end_does_not_wait
 ];
@@ -60,6 +61,16 @@ fn a_worker_that_is_registered_anew_does_not_wait_on() {
 
 fn a_person_does_not_wait() {
     let (_studio, _home, worker) = refused(&["run"]);
+    ended(worker);
+}
+
+fn a_version_on_trial_does_not_wait() {
+    let studio = TestStudio::new();
+    let home = Home::registered(&studio);
+    let report = home.path("trial");
+    let mut program = home.program(&["run", "--service"]);
+    let worker = Running::start(program.env("STUDIO_WORKER_ON_TRIAL", report));
+    studio.upgrade().refuse(401, &format!("token {TOKEN} is wrong"));
     ended(worker);
 }
 

@@ -39,20 +39,21 @@ CONFIG="$3/config.toml"
 mkdir -p "$HOME/.config/systemd/user/minis-studio-worker.service.d"
 printf '[Service]\nWatchdogSec=3\nRestartSec=100ms\nLimitCORE=0\nExecStopPost=/bin/sh -c "echo ${SERVICE_RESULT} > /run/user/0/result"\n' > "$HOME/.config/systemd/user/minis-studio-worker.service.d/quick.conf"
 worker() { "$2" --config "$CONFIG" "$3" > "$4.new" 2> "$4.err"; echo "exit $?" >> "$4.new"; mv "$4.new" "$4"; }
+all_to() { cat > "$1.new"; mv "$1.new" "$1"; }
 show() { systemctl --user show --property "$1" --value minis-studio-worker.service; }
 until_is() { for _ in $(seq 300); do [ "$(show "$1")" = "$2" ] && return; sleep 0.1; done; }
 worker "$1" "$2" install-service installed
 until_is ActiveState active
-systemctl --user show minis-studio-worker.service > shown
-systemctl --user is-enabled minis-studio-worker.service > enabled
+systemctl --user show minis-studio-worker.service | all_to shown
+systemctl --user is-enabled minis-studio-worker.service | all_to enabled
 kill -STOP "$(show MainPID)"
 until_is NRestarts 1
-cat /run/user/0/result > hung
+all_to hung < /run/user/0/result
 until_is ActiveState active
 tr "\\0" "\\n" < "/proc/$(show MainPID)/environ" > environment
-show MainPID > again
+show MainPID | all_to again
 worker "$1" "$2" uninstall-service uninstalled
-show LoadState > left
+show LoadState | all_to left
 "#;
 
 /// The scene, or only its beginning, in namespaces of its own.
