@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `description` | what a service manager is told: which program, whose configuration, which bounds |
 //! | `systemd`, `launchd`, `windows` | that in each manager's words, which is text only; and the order of asking it |
+//! | `account` | as whom it runs |
 //! | `ask` | running a manager's program: by lists of arguments, within a bound, and never through a shell |
 //! | `notify` | the other way: telling systemd where the worker stands, and that its loop is alive |
 //! | `hold` | a worker that was refused is not started again at once, whichever manager does it |

@@ -3,8 +3,9 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::{ffi::OsStringExt as _, fs::PermissionsExt as _},
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use proptest::prelude::*;
@@ -313,8 +314,11 @@ impl Fake {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         let script = format!("#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho \"$*\" >> asked\n{script}");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: what this one has written can't be run while a child of another thread has it open.
+        let text = folder.path().join("script");
+        fs::write(&text, script).unwrap();
+        let written = Command::new("install").args(["-m", "755"]).arg(&text).arg(&path).status().unwrap();
+        assert!(written.success());
         Self { folder }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,7 +9,10 @@ use std::{
 use serde_json::json;
 use studio_worker_core::update::feed::Feed;
 
-use crate::{Case, cases, rig::Home};
+use crate::{
+    Case, cases,
+    rig::{Home, write_script},
+};
 
 pub(crate) const ALL: &[Case] = cases![|| None;
     an_archive_is_what_the_updater_finds
@@ -26,11 +28,6 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-fn script(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// The target triple of this machine.
 fn host() -> String {
     let output = Command::new("rustc").arg("-vV").output().unwrap();
@@ -42,7 +39,7 @@ fn host() -> String {
 fn release(home: &Home, out: &str) -> Command {
     let program = home.path("program");
     if !program.exists() {
-        script(&program, &format!("echo studio-worker {VERSION}"));
+        write_script(&program, &format!("echo studio-worker {VERSION}"));
     }
     let mut command = Command::new(repository().join("cli/packaging/release"));
     command.arg("--out").arg(home.path(out)).arg("--program").arg(program);
@@ -124,7 +121,7 @@ fn the_same_program_gives_the_same_archive() {
 
 fn a_program_of_another_version_is_not_released() {
     let home = Home::with("");
-    script(&home.path("program"), "echo studio-worker 0.0.1");
+    write_script(&home.path("program"), "echo studio-worker 0.0.1");
     let said = fails(release(&home, "out"));
     assert!(said.contains("`studio-worker 0.0.1`") && said.contains(VERSION), "{said}");
     let mut command = release(&home, "out");

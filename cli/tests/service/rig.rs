@@ -4,8 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -61,10 +60,8 @@ impl Home {
 
     /// A stand-in of a program, found before the system's own.
     pub(crate) fn stand_in(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\ncd \"$HOME\"\necho \"{name} $*\" >> asked\n{script}\n"))
-            .unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("cd \"$HOME\"\necho \"{name} $*\" >> asked\n{script}");
+        write_script(&self.path("bin").join(name), &script);
     }
 
     /// What stand-ins were asked since the last time.
@@ -104,6 +101,15 @@ impl Home {
         assert_eq!(lines.len(), 1, "{err}");
         lines[0].strip_prefix("error: ").unwrap().to_owned()
     }
+}
+
+/// Writes a program. By another process: one that this process has written can't be run while a child of another thread,
+/// which is about to become another program, still has it open.
+pub(crate) fn write_script(path: &Path, script: &str) {
+    let text = tempfile::NamedTempFile::new().unwrap();
+    fs::write(text.path(), format!("#!/bin/sh\n{script}\n")).unwrap();
+    let written = Command::new("install").args(["-m", "755"]).arg(text.path()).arg(path).status().unwrap();
+    assert!(written.success());
 }
 
 /// A program that runs until it is ended; it is killed when a test gives up on it.
