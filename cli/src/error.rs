@@ -6,7 +6,7 @@ use studio_worker_core::{transport::NoRandomness, worker::Exit};
 
 use crate::{
     config::ConfigError, door::CallError, engines::SetupError, lock::LockError, secrets::SecretError,
-    trial::TrialError, update::UpdateError,
+    service::ServiceError, trial::TrialError, update::UpdateError,
 };
 
 /// Why a subcommand did not do what it was asked to do: one line for a person, and exit code 1.
@@ -32,6 +32,9 @@ pub enum Error {
     /// A job can't be tried.
     #[error(transparent)]
     Trial(#[from] TrialError),
+    /// A service was not installed or removed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// A value on the command line that can't be used.
     #[error("{0}")]
     Argument(String),

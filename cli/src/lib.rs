@@ -14,6 +14,7 @@
 //! | [`runtime`] | the worker as a program, and the public vocabulary |
 //! | [`runtimes`] | async-std or tokio |
 //! | [`secrets`] | credentials from elsewhere than the configuration |
+//! | [`service`] | the worker as a service of this system, and what its manager hears |
 //! | `telemetry` (feature `sentry`) | what went wrong, told to a Sentry server |
 //! | [`trial`] | one job without a studio |
 //! | [`update`] | another version of this program, and the way back |
@@ -36,6 +37,7 @@ pub mod presence;
 pub mod runtime;
 pub mod runtimes;
 pub mod secrets;
+pub mod service;
 pub mod signals;
 #[cfg(any(feature = "sim", test))]
 pub mod sim {

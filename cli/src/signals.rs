@@ -45,6 +45,7 @@ impl Shutdown {
     pub async fn steer(&mut self, handle: WorkerHandle) -> Infallible {
         self.signals.next().await;
         log::info!("a signal came: no new job is taken; another signal ends the running one, too");
+        crate::service::stopping();
         handle.drain();
         self.signals.next().await;
         self.last.store(true, Ordering::SeqCst);

@@ -7,6 +7,7 @@ mod demo;
 mod later;
 mod man;
 mod run;
+mod service;
 mod settings;
 mod status;
 #[cfg(feature = "studio")]
@@ -123,12 +124,14 @@ pub enum Command {
     /// A worker that runs goes back once it is free. The version that is left is not installed by itself again.
     #[command(after_help = "Example:\n  studio-worker rollback")]
     Rollback,
-    /// Start the worker with the machine (not in this version yet).
-    #[command(after_help = "Example:\n  studio-worker install-service")]
-    InstallService,
-    /// No longer start the worker with the machine (not in this version yet).
+    /// Start the worker with the machine and keep it up, by this system's service manager; a second time, replace that.
+    #[command(
+        after_help = "Examples:\n  studio-worker install-service\n  sudo studio-worker install-service --system\n  studio-worker install-service --print"
+    )]
+    InstallService(service::InstallService),
+    /// Finish the running job, then no longer start the worker with the machine.
     #[command(after_help = "Example:\n  studio-worker uninstall-service")]
-    UninstallService,
+    UninstallService(service::UninstallService),
     /// Open the window (not in this version yet).
     #[command(after_help = "Example:\n  studio-worker ui")]
     Ui,
@@ -211,8 +214,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::SetThreshold(threshold) => threshold.run(&file()?, out)?,
         Command::CheckUpdate(check) => check.run(&file()?, cli.runtime.configured(&file()?)?, out)?,
         Command::Rollback => update::roll_back(&file()?, out)?,
-        Command::InstallService => return Err(later::install_service()),
-        Command::UninstallService => return Err(later::uninstall_service()),
+        Command::InstallService(it) => it.run(cli.config.as_deref(), cli.runtime, out)?,
+        Command::UninstallService(it) => it.run(out)?,
         Command::Ui => return Err(later::ui()),
         Command::Completions(completions) => completions.run(command(), out)?,
         Command::Man(man) => man.run(command(), out)?,

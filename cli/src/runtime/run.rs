@@ -29,6 +29,7 @@ use crate::{
     metrics::Listening,
     network,
     runtimes::Runtime,
+    service,
     signals::Shutdown,
     telemetry,
     update::{self, AutoUpdates, Place, Ready, supervise::OnTrial},
@@ -157,6 +158,7 @@ async fn drive(
     let store = Arc::new(ConfigStore::new(file.clone()));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
+    service::attend(&handle);
     // Whoever looks for updates says here where it stands.
     let seen = Updates::default();
     let beside = Beside::open(&file, &handle, &seen, metrics);

@@ -8,6 +8,7 @@ use studio_worker_core::update::{Record, Version};
 use crate::{
     Error,
     config::ConfigFile,
+    service,
     signals::Shutdown,
     update::{
         self, Place, Ready,
@@ -96,7 +97,9 @@ fn try_out(
     file: &ConfigFile,
     shutdown: &mut Shutdown,
 ) -> Result<Option<u8>, Error> {
-    match supervise::watch(place, version, &file.load()?, shutdown, || ()) {
+    let pulse = service::Pulse::of_this_process();
+    pulse.say(&format!("version {version} is on trial"));
+    match supervise::watch(place, version, &file.load()?, shutdown, || pulse.beat()) {
         Outcome::Kept => Err(Error::Become(supervise::become_it(place))),
         Outcome::Ended(code) => Ok(Some(code)),
         Outcome::WentBack(_) => Ok(None),

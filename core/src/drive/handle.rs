@@ -88,6 +88,17 @@ impl WorkerHandle {
         self.mailbox.line(line);
     }
 
+    /// Wakes the loop, which does no more than to look around when nothing has happened: then [`WorkerHandle::turns`]
+    /// grows. A watchdog rings, waits, and knows whether the loop is alive.
+    pub fn ring(&self) {
+        self.mailbox.bell.ring();
+    }
+
+    /// How many turns the loop has made; counted anew after 2³² of them.
+    pub fn turns(&self) -> u32 {
+        self.mailbox.taken()
+    }
+
     /// Whether the worker has ended.
     pub fn has_ended(&self) -> bool {
         self.mailbox.is_closed()

@@ -75,6 +75,8 @@ struct State {
     wishes: VecDeque<Wish>,
     lines: VecDeque<LogLine>,
     dropped: u64,
+    /// How often the loop has looked in.
+    taken: u32,
     closed: bool,
 }
 
@@ -132,11 +134,17 @@ impl Mailbox {
 
     pub(super) fn take(&self) -> Mail {
         let mut state = self.lock();
+        state.taken = state.taken.wrapping_add(1);
         Mail {
             wishes: mem::take(&mut state.wishes),
             lines: mem::take(&mut state.lines),
             dropped: mem::take(&mut state.dropped),
         }
+    }
+
+    /// How often the loop has looked in, counted anew after 2³² times.
+    pub(super) fn taken(&self) -> u32 {
+        self.lock().taken
     }
 
     /// Nobody looks any more.

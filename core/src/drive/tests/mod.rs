@@ -5,6 +5,7 @@ mod ends;
 mod machine;
 mod meter;
 mod runs;
+mod watch;
 mod world;
 
 use std::{

@@ -145,6 +145,11 @@ impl<F: Future> Driven<F> {
         Self { future: Box::pin(future), bell: Arc::default(), world: world.clone(), polls: 0 }
     }
 
+    /// Whether it wants to be polled.
+    pub(super) fn is_woken(&self) -> bool {
+        self.bell.0.load(Ordering::SeqCst) > 0
+    }
+
     /// Polls as long as it wakes itself, without time passing.
     pub(super) fn settle(&mut self) -> Poll<F::Output> {
         for _ in 0..10_000 {
