@@ -199,16 +199,15 @@ impl AutoUpdater {
                 self.fail(now, schedule, not_before);
                 self.decided = Some(AutoUpdateDecision::CheckError { reason: message });
             }
-            Ok(feed) => match choose(&feed, &self.own, policy) {
-                Some(release) => {
+            Ok(feed) => {
+                if let Some(release) = choose(&feed, &self.own, policy) {
                     self.phase = Phase::Staging(release.clone());
                     self.due = now;
-                }
-                None => {
+                } else {
                     self.rest(now, schedule);
                     self.decided = Some(AutoUpdateDecision::UpToDate);
                 }
-            },
+            }
         }
     }
 

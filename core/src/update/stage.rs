@@ -244,9 +244,9 @@ impl Recipe<Version> for Stage {
                 Err(format!("{} can't be reached: {}", route.shown(), route.presentable(&failure)))
             }
             (State::Archive { signature }, Happened::Had(Ok(archive))) => Ok(self.unpack(archive, signature)),
-            (State::Archive { .. }, Happened::Had(Err(error))) => Err(error.message),
             (State::Ready, Happened::Computed(Ok(said))) => self.compare(&said),
-            (State::Ready, Happened::Computed(Err(error))) => Err(error.message),
+            (State::Archive { .. }, Happened::Had(Err(error)))
+            | (State::Ready, Happened::Computed(Err(error))) => Err(error.message),
             _ => Err("the update was interrupted".to_owned()),
         };
         next.unwrap_or_else(|why| Effect::Done(Err(EngineError::transient(why))))

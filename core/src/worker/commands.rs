@@ -238,10 +238,8 @@ impl Worker {
             return;
         }
         self.makes_way = true;
-        let what = match self.jobs.all.is_empty() {
-            true => "making way",
-            false => "making way once the jobs in hand are delivered",
-        };
+        let is_free = self.jobs.all.is_empty();
+        let what = if is_free { "making way" } else { "making way once the jobs in hand are delivered" };
         self.log(LogLevel::Info, "session", format_args!("{what}"), None);
         self.wants_changed();
     }
