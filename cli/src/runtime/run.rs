@@ -167,9 +167,9 @@ async fn drive(
     }
     let updates = match updates {
         Updating::Off => None,
-        Updating::From(place, quiet) => {
-            update::say_news(&place);
-            Some(AutoUpdates::start(file.clone(), handle.clone(), on, place, seen, quiet))
+        Updating::From(at, quiet) => {
+            update::say_news(&at);
+            Some(AutoUpdates::start(file.clone(), handle.clone(), on, at, seen, quiet))
         }
     };
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less

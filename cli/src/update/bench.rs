@@ -229,5 +229,5 @@ fn start(command: &mut Command) -> io::Result<std::process::Child> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

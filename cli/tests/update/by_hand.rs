@@ -93,6 +93,9 @@ fn one_tick_decides_what_the_loop_would() {
     assert!(matches!(tick(false), AutoUpdateDecision::CheckError { .. }));
 }
 
+/// Does something to a feed.
+type Spoil<'a> = &'a dyn Fn(&Feed);
+
 /// What is wrong with a release, and what is said of it.
 #[test]
 fn a_release_that_is_not_as_it_should_be_leaves_the_program_alone() {
@@ -100,7 +103,6 @@ fn a_release_that_is_not_as_it_should_be_leaves_the_program_alone() {
     let name = archive_name(&NEXT);
     let (file, hash) = (format!("/{name}"), format!("/{name}.sha256"));
     let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
-    type Spoil<'a> = &'a dyn Fn(&Feed);
     let cases: &[(&str, Spoil<'_>, &str)] = &[
         ("", &|feed| feed.says(&hash, "200 OK", sha256(b"another").into_bytes()), "SHA-256"),
         ("", &|feed| feed.says(&file, "200 OK", good[..good.len() / 2].to_vec()), "SHA-256"),

@@ -180,12 +180,11 @@ impl Drop for Worker {
 }
 
 /// Waits for something.
-pub(crate) fn wait(mut is_so: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) {
+pub(crate) fn wait(mut is_so: impl FnMut() -> bool, otherwise: impl Fn() -> String) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
-        if Instant::now() >= end {
-            panic!("{}", otherwise());
-        }
+        let in_time = Instant::now() < end;
+        assert!(in_time, "{}", otherwise());
         thread::sleep(Duration::from_millis(20));
     }
 }

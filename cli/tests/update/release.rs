@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -34,10 +35,9 @@ pub(crate) fn program(version: &str) -> Vec<u8> {
     let mut bytes = fs::read(env!("CARGO_BIN_EXE_studio-worker")).unwrap();
     let (old, new) = (VERSION.as_bytes(), version.as_bytes());
     assert_eq!(old.len(), new.len());
-    let mut at = 0;
-    while let Some(found) = bytes[at..].windows(old.len()).position(|window| window == old) {
-        bytes[at + found..at + found + new.len()].copy_from_slice(new);
-        at += found + new.len();
+    let places: Vec<_> = memchr::memmem::find_iter(&bytes, old).collect();
+    for at in places {
+        bytes[at..at + new.len()].copy_from_slice(new);
     }
     bytes
 }
@@ -65,7 +65,11 @@ pub(crate) fn next_archive() -> Arc<Vec<u8>> {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hex = String::new();
+    for byte in Sha256::digest(bytes) {
+        write!(hex, "{byte:02x}").unwrap();
+    }
+    hex
 }
 
 pub(crate) fn archive_name(version: &str) -> String {

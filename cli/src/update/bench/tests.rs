@@ -1,3 +1,5 @@
+#![cfg(unix)]
+
 use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _};
 
 use flate2::{Compression, write::GzEncoder};
@@ -102,7 +104,7 @@ fn nothing_of_an_archive_leads_elsewhere() {
         program,
     ]);
     rig.make_ready(&archive).unwrap();
-    assert_eq!(rig.strays(), [String::new(); 0]);
+    assert!(rig.strays().is_empty(), "{:?}", rig.strays());
     assert!(!Path::new("/tmp/studio-worker-escaped").exists());
     assert_eq!(fs::read_to_string(rig.bench.place.staged()).unwrap(), SAYS);
     assert_eq!(fs::read_to_string(rig.bench.place.program()).unwrap(), "the old one");
