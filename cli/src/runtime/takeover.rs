@@ -79,7 +79,7 @@ pub(super) fn take_over(
     let version = match ready {
         Ready::WentBack => return Err(Error::Become(supervise::become_it(place))),
         Ready::InPlace(version) => version,
-        Ready::Staged(version) => match place.put_staged(&version) {
+        Ready::Staged(version, locked) => match place.put_staged(&version, &locked) {
             Ok(()) => version,
             Err(error) => {
                 log::error!("{version} was not installed: {error}; this version goes on");

@@ -11,16 +11,17 @@ use std::{
 };
 
 use studio_worker_core::{
-    drive::WorkerHandle,
+    drive::{WorkerHandle, WorkerStatus},
     time::{Mono, Wall},
     transport::{seed, wall_clock},
     update::{
         AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Situation, Version,
     },
+    worker::Hindrance,
 };
 
 use super::{
-    Place,
+    Locked, Place,
     bench::Workbench,
     by_hand::{carry_out, stage},
     feed, own_version, policy,
@@ -35,10 +36,10 @@ use crate::{
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What takes over once the worker has made way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Ready {
-    /// This version lies ready in the staging folder.
-    Staged(Version),
+    /// This version lies ready in the staging folder, which nobody else touches.
+    Staged(Version, Locked),
     /// This version is in place already, put there by hand, and was not on trial yet.
     InPlace(Version),
     /// The version before was put back, by hand.
@@ -91,6 +92,11 @@ struct Told {
     seen: Updates,
 }
 
+/// A pause is its owner's, and ends with the process: nothing takes over before that.
+fn is_paused(status: &WorkerStatus) -> bool {
+    status.session.as_ref().is_some_and(|session| session.hindrance == Some(Hindrance::Paused))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A value is replaced as a whole: a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,6 +114,9 @@ struct Looking {
     began: Instant,
     apart_since: Mono,
     chance: u8,
+    is_settled: bool,
+    /// What lies ready is kept so.
+    locked: Option<Locked>,
     /// Of what is remembered, as it was seen last.
     stamp: Option<SystemTime>,
     decided: Option<AutoUpdateDecision>,
@@ -134,6 +143,8 @@ impl Looking {
             began: Instant::now(),
             apart_since: Mono::ZERO,
             chance,
+            is_settled: false,
+            locked: None,
             decided: None,
         })
     }
@@ -147,11 +158,28 @@ impl Looking {
     }
 
     fn situation(&mut self) -> Situation {
-        let connected = self.handle.observers().status().is_connected();
+        let status = self.handle.observers().status();
+        let connected = status.is_connected();
         if connected {
             self.apart_since = self.now();
+            self.settle_doubts();
         }
-        Situation { connected, apart_since: self.apart_since }
+        Situation { connected, apart_since: self.apart_since, paused: is_paused(&status) }
+    }
+
+    /// This version is welcomed. What went back since no studio welcomed it may be judged by that.
+    fn settle_doubts(&mut self) {
+        if self.is_settled {
+            return;
+        }
+        self.is_settled = true;
+        let soon = self.began.elapsed() < Duration::from_secs(self.config.auto_update_trial_secs.into());
+        if self.place.record().is_in_doubt()
+            && let Err(error) = self.place.note(|record| record.settle_doubts(soon))
+        {
+            log::debug!("{error}");
+        }
+        self.stamp = self.place.record_stamp();
     }
 
     fn run(mut self, quiet: Duration, ended: &mpsc::Receiver<Infallible>) {
@@ -193,16 +221,22 @@ impl Looking {
                 log::info!("{} is there: it is fetched and checked", release.version);
                 let key = self.config.auto_update_public_key.clone();
                 let bench = Workbench { place: self.place.clone(), key };
-                let outcome = stage(&self.config, self.on, bench, release);
-                if outcome.is_err() {
-                    self.place.clear();
-                }
+                let outcome = self.place.lock().map_err(|error| error.to_string()).and_then(|locked| {
+                    let staged = stage(&self.config, self.on, bench, release);
+                    match &staged {
+                        Ok(_) => self.locked = Some(locked),
+                        Err(_) => self.place.clear(),
+                    }
+                    staged
+                });
                 updater.staged(self.now(), &schedule, outcome);
                 Duration::ZERO
             }
             Order::MakeWay(version) => {
                 self.tell(updater);
-                self.make_way(Ready::Staged(version));
+                // It is there since the version was made ready.
+                let locked = self.locked.take()?;
+                self.make_way(Ready::Staged(version, locked));
                 return None;
             }
         };
@@ -219,7 +253,7 @@ impl Looking {
     /// What a person installed meanwhile.
     fn by_hand(&mut self) -> Option<Ready> {
         let stamp = self.place.record_stamp();
-        if stamp == self.stamp {
+        if stamp == self.stamp || is_paused(&self.handle.observers().status()) {
             return None;
         }
         self.stamp = stamp;
@@ -233,7 +267,7 @@ impl Looking {
 
     fn make_way(&self, ready: Ready) {
         match &ready {
-            Ready::Staged(version) | Ready::InPlace(version) => {
+            Ready::Staged(version, _) | Ready::InPlace(version) => {
                 log::info!("{version} takes over once the worker is free");
             }
             Ready::WentBack => log::info!("the version before takes over once the worker is free"),

@@ -89,12 +89,13 @@ pub fn install(config: &Config, on: Runtime, place: &Place, checked: Checked) ->
     let Some(release) = newer else { return Ok(format_check_outcome(&own, None)) };
     let version = release.version.clone();
     let refused = |why: String| UpdateError::Stage { version: version.clone(), why };
+    let locked = place.lock()?;
     let bench = Workbench { place: place.clone(), key: config.auto_update_public_key.clone() };
     let staged = stage(config, on, bench, release).map_err(refused);
-    let put = staged.and_then(|_| place.put(&place.staged()));
-    place.clear();
-    put?;
-    place.note(|record| record.put_in_place(version.clone(), own.clone()))?;
+    if staged.is_err() {
+        place.clear();
+    }
+    place.put_staged(&staged?, &locked)?;
     Ok(format!("installed {version} in place of {own}; `studio-worker rollback` goes back"))
 }
 
@@ -122,6 +123,7 @@ pub fn auto_update_tick(config: &Config, on: Runtime, place: &Place, busy: bool)
 
 /// Puts the version before back, by hand. A worker that runs goes back once it is free. What to tell the person.
 pub fn roll_back(place: &Place) -> Result<String, UpdateError> {
+    let _locked = place.lock()?;
     let old = place.old();
     if !old.exists() {
         return Err(UpdateError::NothingBefore(old));
@@ -133,7 +135,7 @@ pub fn roll_back(place: &Place) -> Result<String, UpdateError> {
     let now = now.and_then(|said| Version::parse(said.split_whitespace().last()?).ok());
     place.put_back()?;
     let version = now.map_or(own_version()?, |now| now);
-    place.note(|record| record.go_back(version.clone(), "by hand"))?;
+    place.note(|record| record.go_back(version.clone(), "by hand", false))?;
     Ok(format!(
         "went back from {version} to {before}; {version} is not installed by itself again, `check-update --install` does"
     ))

@@ -29,7 +29,7 @@ use studio_worker_core::update::{Policy, Version};
 pub use bench::check_key;
 pub use beside::{AutoUpdates, Ready};
 pub use by_hand::{Checked, auto_update_tick, check, install, roll_back};
-pub use place::Place;
+pub use place::{Locked, Place};
 
 use crate::{
     VERSION,
@@ -80,6 +80,12 @@ pub enum UpdateError {
     /// There is no version to go back to.
     #[error("there is no earlier version to go back to: {} is not there", .0.display())]
     NothingBefore(PathBuf),
+    /// Another process is at it.
+    #[error(
+        "another process is about to install a version at {}: wait until its worker is free, or end it",
+        .0.display()
+    )]
+    Locked(PathBuf),
     /// What is there is no program.
     #[error("{0}")]
     NoProgram(String),

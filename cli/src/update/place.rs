@@ -4,12 +4,17 @@ use std::{
     env, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use studio_worker_core::update::{Record, Version};
 use tempfile::NamedTempFile;
 
-use super::{PROGRAM, UpdateError};
+use super::{PROGRAM, UpdateError, bench::version_of};
+use crate::lock;
+
+/// How long another process may take to put a version in place.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a version was started from, when that is not where it belongs: a version that watches another one.
 pub(super) const SUPERVISED: &str = "STUDIO_WORKER_SUPERVISES";
@@ -18,6 +23,12 @@ pub(super) const SUPERVISED: &str = "STUDIO_WORKER_SUPERVISES";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     program: PathBuf,
+}
+
+/// A place that nobody else changes.
+#[derive(Debug)]
+pub struct Locked {
+    _file: fs::File,
 }
 
 impl Place {
@@ -51,9 +62,20 @@ impl Place {
         self.beside("update")
     }
 
-    /// Where a version on trial says how it fares.
+    /// Where a version that this process watches says how it fares.
     pub(super) fn report(&self) -> PathBuf {
-        self.beside("trial")
+        self.beside(&format!("trial.{}", std::process::id()))
+    }
+
+    /// Keeps others from making a version ready, or putting one in place, as long as what comes back lives.
+    pub(super) fn lock(&self) -> Result<Locked, UpdateError> {
+        let path = self.beside("update.lock");
+        let file = lock::open(&path).map_err(UpdateError::at("write", &path))?;
+        match lock::wait(&file, LOCK_PATIENCE) {
+            Ok(true) => Ok(Locked { _file: file }),
+            Ok(false) => Err(UpdateError::Locked(self.program.clone())),
+            Err(error) => Err(UpdateError::at("lock", &path)(error)),
+        }
     }
 
     fn record_path(&self) -> PathBuf {
@@ -111,8 +133,13 @@ impl Place {
     }
 
     /// Puts what lies ready in the staging folder in place, and remembers that it is on trial.
-    pub(crate) fn put_staged(&self, version: &Version) -> Result<(), UpdateError> {
-        let put = self.put(&self.staged());
+    pub(crate) fn put_staged(&self, version: &Version, _locked: &Locked) -> Result<(), UpdateError> {
+        // Where another worker of this program was faster, the one before is the one that it kept.
+        let is_there = version_of(&self.program).is_ok_and(|said| {
+            said.split_whitespace().last().and_then(|said| Version::parse(said).ok()).as_ref()
+                == Some(version)
+        });
+        let put = if is_there { Ok(()) } else { self.put(&self.staged()) };
         self.clear();
         put?;
         let own = super::own_version()?;
@@ -155,15 +182,23 @@ impl Place {
         }
     }
 
-    /// Deletes what was made ready and is not wanted any more.
+    /// Deletes what was made ready and is not wanted any more, under the lock.
     pub(super) fn clear(&self) {
-        for gone in [fs::remove_dir_all(self.staging()), fs::remove_file(self.report())] {
-            match gone {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => log::debug!("what is left of an update can't be deleted: {error}"),
-            }
+        gone(fs::remove_dir_all(self.staging()));
+    }
+
+    /// Deletes what a version on trial has said.
+    pub(super) fn clear_report(&self) {
+        gone(fs::remove_file(self.report()));
+    }
+}
+
+fn gone(deleted: io::Result<()>) {
+    match deleted {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::debug!("what is left of an update can't be deleted: {error}");
         }
+        _ => {}
     }
 }
 

@@ -84,15 +84,16 @@ pub fn watch(
             Verdict::Wait(_) => {}
             Verdict::Keep => {
                 remember(place, Record::keep);
-                place.clear();
+                place.clear_report();
                 return Outcome::Kept;
             }
-            Verdict::GoBack(why) => {
+            Verdict::GoBack { why, in_doubt } => {
                 watching.end();
-                return Outcome::WentBack(go_back(place, version, why));
+                go_back(place, version, &why, in_doubt);
+                return Outcome::WentBack(why);
             }
             Verdict::Leave => {
-                place.clear();
+                place.clear_report();
                 return Outcome::Ended(watching.code());
             }
         }
@@ -103,14 +104,13 @@ pub fn watch(
     }
 }
 
-fn go_back(place: &Place, version: &Version, why: String) -> String {
+fn go_back(place: &Place, version: &Version, why: &str, in_doubt: bool) {
     log::warn!("{version} is no good: {why}; the version before takes over again");
     if let Err(error) = place.put_back() {
         log::error!("{error}: put a version that works at {} by hand", place.program().display());
     }
-    remember(place, |record| record.go_back(version.clone(), &why));
-    place.clear();
-    why
+    remember(place, |record| record.go_back(version.clone(), why, in_doubt));
+    place.clear_report();
 }
 
 fn remember(place: &Place, change: impl FnOnce(&mut Record)) {
@@ -297,14 +297,18 @@ impl OnTrial {
         });
         let (trial, handle) = (self.clone(), handle.clone());
         let wait = move || {
+            let mut is_over = false;
             while !handle.has_ended() {
-                if welcomed.load(Ordering::Acquire) && trial.began.elapsed() >= trial.time {
-                    // Whose watcher has gone is no longer on trial.
-                    if trial.watched_by == parent() {
-                        log::info!("the trial is over: this version takes over once it is free");
-                        handle.make_way();
-                    }
+                if trial.watched_by != parent() {
+                    // Nobody knows of this process any more: neither a service manager nor a shell.
+                    log::warn!("what watches this version has gone, so it ends, too");
+                    handle.drain();
                     return;
+                }
+                if !is_over && welcomed.load(Ordering::Acquire) && trial.began.elapsed() >= trial.time {
+                    is_over = true;
+                    log::info!("the trial is over: this version takes over once it is free");
+                    handle.make_way();
                 }
                 thread::sleep(LOOK_INTERVAL);
             }

@@ -60,7 +60,10 @@ fn a_newer_version_takes_over_between_jobs_and_is_kept() {
     worker.logs("the trial is over");
     studio_heard(&studio, &format!("updated from {VERSION} to {}", *NEXT));
     assert_eq!(home.version(), *NEXT);
-    assert_eq!(home.files(), [".studio-worker.update.json", "studio-worker", "studio-worker.old"]);
+    assert_eq!(
+        home.files(),
+        [".studio-worker.update.json", ".studio-worker.update.lock", "studio-worker", "studio-worker.old"]
+    );
     studio.job_is(&queue(&studio), "completed");
     worker.terminate();
     let (status, log) = worker.ends();
@@ -123,6 +126,76 @@ fn a_signal_reaches_the_version_on_trial_and_its_job_is_delivered() {
     worker.logs(&format!("{} is on trial", *NEXT));
     studio.job_is(&queue(&studio), "completed");
     assert_eq!(at_studio(&studio), *NEXT);
+}
+
+/// A machine that loses its power in the trial: what was put in place is on trial again at the next start.
+#[test]
+fn a_version_whose_watcher_is_killed_ends_and_is_on_trial_again_at_the_next_start() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "");
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    std::fs::write(home.config(), config.replace("trial_secs = 3", "trial_secs = 300")).unwrap();
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    worker.kill();
+    worker.logs("what watches this version has gone");
+    std::fs::write(home.config(), config).unwrap();
+    let is_free = || home.run(&["status", "--check"]).code == 3;
+    wait(is_free, || "the version on trial goes on without its watcher".into());
+    let worker = home.start();
+    worker.logs(&format!("{} is on trial", *NEXT));
+    studio_heard(&studio, &format!("updated from {VERSION} to {}", *NEXT));
+}
+
+#[test]
+fn a_paused_worker_stays_the_one_that_is_paused() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("session open");
+    assert_eq!(home.run(&["pause"]).code, 0);
+    feed.lists(&NEXT, next_archive());
+    worker.logs("an update waits until the worker is free");
+    assert_eq!(at_studio(&studio), VERSION);
+    assert_eq!(home.run(&["resume"]).code, 0);
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+}
+
+#[test]
+fn two_workers_of_one_program_update_it_once() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "");
+    let other = home.config().with_file_name("other.toml");
+    let elsewhere = Rig::new();
+    let who = elsewhere.register();
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    let config = config
+        .lines()
+        .filter(|line| !["api_base", "worker_id", "auth_tok"].iter().any(|key| line.starts_with(key)));
+    let config: Vec<_> = config.map(str::to_owned).collect();
+    let who = format!(
+        "api_base_url = 'http://{}'\nworker_id = '{}'\nauth_token = '{}'\n",
+        elsewhere.address(),
+        who.worker_id,
+        who.token
+    );
+    std::fs::write(&other, who + &config.join("\n")).unwrap();
+    let (first, second) = (home.start(), home.start_with(&other));
+    wait(|| at_studio(&studio) == *NEXT, || first.log());
+    wait(|| at_studio(&elsewhere) == *NEXT, || second.log());
+    wait(
+        || [&first, &second].iter().all(|worker| worker.log().matches("starts with").count() >= 3),
+        || format!("{}\n\n{}", first.log(), second.log()),
+    );
+    assert_eq!(home.version(), *NEXT);
+    let old = std::process::Command::new(home.program().with_file_name("studio-worker.old"))
+        .arg("--version")
+        .output();
+    assert_eq!(
+        String::from_utf8(old.unwrap().stdout).unwrap(),
+        format!("studio-worker {VERSION}\n"),
+        "it is kept"
+    );
 }
 
 #[test]

@@ -3,8 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -34,10 +33,10 @@ impl Home {
     pub(crate) fn new(feed: &Feed, config: &str) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(home.folder.path().join("bin")).unwrap();
-        let program = env!("CARGO_BIN_EXE_studio-worker");
-        // The tests' own folder may be of another file system, and its program must not be changed.
-        fs::copy(program, home.program()).unwrap();
-        fs::set_permissions(home.program(), fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: what this one has open for writing, a thread that starts a program may hold a moment longer, and
+        // then it can't be run.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_studio-worker")).arg(home.program()).status();
+        assert!(copied.unwrap().success());
         fs::write(home.config(), format!("auto_update_feed = '{}'\n{config}", feed.url())).unwrap();
         home
     }
@@ -72,12 +71,20 @@ impl Home {
         names
     }
 
+    /// Whether there is nothing but the program and, perhaps, a lock.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.files().iter().all(|name| ["studio-worker", ".studio-worker.update.lock"].contains(&&**name))
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.bare();
+        command.arg("--config").arg(self.config()).args(args);
+        command
+    }
+
+    fn bare(&self) -> Command {
         let mut command = Command::new(self.program());
         command
-            .arg("--config")
-            .arg(self.config())
-            .args(args)
             .env_clear()
             .env("HOME", self.folder.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -96,7 +103,12 @@ impl Home {
     }
 
     pub(crate) fn start(&self) -> Worker {
-        Worker::start(&mut self.command(&["run"]))
+        self.start_with(&self.config())
+    }
+
+    pub(crate) fn start_with(&self, config: &Path) -> Worker {
+        let mut command = self.bare();
+        Worker::start(command.arg("--config").arg(config).arg("run"))
     }
 }
 
@@ -141,6 +153,11 @@ impl Worker {
 
     pub(crate) fn logs(&self, text: &str) {
         self.logs_times(text, 1);
+    }
+
+    /// As a power cut does it.
+    pub(crate) fn kill(&self) {
+        assert!(Command::new("kill").args(["-KILL", &self.pid().to_string()]).status().unwrap().success());
     }
 
     pub(crate) fn terminate(&self) {

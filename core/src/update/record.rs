@@ -32,6 +32,9 @@ pub struct Refused {
     pub version: Version,
     /// Why, for a person to read.
     pub why: String,
+    /// Whether it may have been no fault of its own: nobody had shown yet that the studio could be reached in its time.
+    #[serde(default)]
+    pub in_doubt: bool,
 }
 
 impl Record {
@@ -60,13 +63,25 @@ impl Record {
         }
     }
 
+    /// The version before is welcomed, `soon` enough or not. What went back since no studio welcomed it had its chance if the
+    /// one before reaches the studio in that time; else the studio was to blame, and it may be tried again.
+    pub fn settle_doubts(&mut self, soon: bool) {
+        self.refused.retain(|refused| soon || !refused.in_doubt);
+        self.refused.iter_mut().for_each(|refused| refused.in_doubt = false);
+    }
+
+    /// Whether something is in doubt.
+    pub fn is_in_doubt(&self) -> bool {
+        self.refused.iter().any(|refused| refused.in_doubt)
+    }
+
     /// `version` was taken away again: it is not installed by itself any more.
-    pub fn go_back(&mut self, version: Version, why: &str) {
+    pub fn go_back(&mut self, version: Version, why: &str, in_doubt: bool) {
         let back = self.previous.take().map_or_else(|| "the one before".to_string(), |back| back.to_string());
         self.on_trial = None;
         self.news = Some(alloc::format!("went back from {version} to {back}: {why}"));
         self.refused.retain(|refused| refused.version != version);
-        self.refused.push(Refused { version, why: why.into() });
+        self.refused.push(Refused { version, why: why.into(), in_doubt });
         if self.refused.len() > MAX_REFUSED {
             self.refused.remove(0);
         }
@@ -85,7 +100,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         let mut record = Record::default();
         record.put_in_place(version("1.1.0"), version("1.0.0"));
-        record.go_back(version("1.1.0"), "it ended by itself");
+        record.go_back(version("1.1.0"), "it ended by itself", false);
         record.put_in_place(version("1.2.0"), version("1.0.0"));
         assert_eq!(Record::parse(&record.to_text()), record);
     }
@@ -109,7 +124,7 @@ mod tests {
             (Some("updated from 1.0.0 to 1.1.0"), None)
         );
         assert_eq!(record.previous, Some(version("1.0.0")), "there is a way back by hand");
-        record.go_back(version("1.1.0"), "by hand");
+        record.go_back(version("1.1.0"), "by hand", false);
         assert_eq!(record.news.as_deref(), Some("went back from 1.1.0 to 1.0.0: by hand"));
         assert_eq!(record.refused[0].version, version("1.1.0"));
     }
@@ -117,16 +132,30 @@ mod tests {
     #[test]
     fn what_is_put_in_place_by_hand_is_refused_no_more() {
         let mut record = Record::default();
-        record.go_back(version("1.1.0"), "it ended by itself");
+        record.go_back(version("1.1.0"), "it ended by itself", false);
         record.put_in_place(version("1.1.0"), version("1.0.0"));
         assert!(record.refused.is_empty());
+    }
+
+    #[test]
+    fn a_version_that_found_no_studio_is_given_another_chance_if_the_one_before_finds_none_either() {
+        let mut record = Record::default();
+        record.go_back(version("1.1.0"), "it ended by itself", false);
+        record.go_back(version("1.2.0"), "no studio had welcomed it", true);
+        assert!(record.is_in_doubt());
+        let mut to_blame = record.clone();
+        to_blame.settle_doubts(true);
+        assert_eq!((to_blame.refused.len(), to_blame.is_in_doubt()), (2, false));
+        record.settle_doubts(false);
+        assert_eq!(record.refused.len(), 1, "only that one");
+        assert_eq!(record.refused[0].version, version("1.1.0"));
     }
 
     #[test]
     fn only_so_many_are_remembered() {
         let mut record = Record::default();
         for minor in 0..40 {
-            record.go_back(Version::new(1, minor, 0), "it ended by itself");
+            record.go_back(Version::new(1, minor, 0), "it ended by itself", false);
         }
         assert_eq!(record.refused.len(), MAX_REFUSED);
         assert_eq!(record.refused.last().unwrap().version, version("1.39.0"));

@@ -57,6 +57,8 @@ pub struct Situation {
     pub connected: bool,
     /// Since when it has none, or since its start.
     pub apart_since: Mono,
+    /// Whether its owner has paused it: another version would not know of that.
+    pub paused: bool,
 }
 
 /// What the auto-updater decided (section 9).
@@ -64,7 +66,7 @@ pub struct Situation {
 pub enum AutoUpdateDecision {
     /// Updates are not wanted, or there is no feed to take them from.
     Disabled,
-    /// A version is ready, and the worker is not free for it: a job, a held result, or no session to try it on.
+    /// A version is ready, and the worker is not free for it: a job, a held result, a pause, or no session to try it on.
     SkippedBusy,
     /// There is nothing newer.
     UpToDate,
@@ -167,7 +169,7 @@ impl AutoUpdater {
             Phase::Ready(version) => {
                 let hopeless = now.since(situation.apart_since) >= HOPELESS;
                 let version = version.clone();
-                if situation.connected || hopeless {
+                if (situation.connected || hopeless) && !situation.paused {
                     self.phase = Phase::Leaving;
                     self.decided = Some(AutoUpdateDecision::SkippedBusy);
                     Order::MakeWay(version)

@@ -64,8 +64,13 @@ pub enum Verdict {
     Wait(Mono),
     /// It is as good as the old one: it takes over for good.
     Keep,
-    /// It is not: the old one takes over again. Why, for a person.
-    GoBack(String),
+    /// It is not: the old one takes over again.
+    GoBack {
+        /// Why, for a person.
+        why: String,
+        /// Whether the studio may be to blame: it ran, and was not welcomed.
+        in_doubt: bool,
+    },
     /// The owner wants the worker to end.
     Leave,
 }
@@ -90,15 +95,16 @@ impl Trial {
             Seen::Ended(End::ByItself(how)) => {
                 self.ends += 1;
                 if self.ends >= MAX_ENDS {
-                    return Verdict::GoBack(format!("it ended by itself twice, the last time {how}"));
+                    return back(format!("it ended by itself twice, the last time {how}"));
                 }
                 self.start = Some(now + PAUSE);
             }
-            Seen::Unstartable(why) => return Verdict::GoBack(format!("it can't be started: {why}")),
+            Seen::Unstartable(why) => return back(format!("it can't be started: {why}")),
         }
         let end = began + self.time;
         if !self.welcomed && now >= end {
-            return Verdict::GoBack(format!("no studio had welcomed it after {} s", self.time.as_secs()));
+            let why = format!("no studio had welcomed it after {} s", self.time.as_secs());
+            return Verdict::GoBack { why, in_doubt: self.ends == 0 };
         }
         match self.start {
             Some(at) if at <= now => {
@@ -110,6 +116,10 @@ impl Trial {
             None => Verdict::Wait(end),
         }
     }
+}
+
+fn back(why: String) -> Verdict {
+    Verdict::GoBack { why, in_doubt: false }
 }
 
 /// How a program that ended by itself ended, for a person to read.
@@ -148,8 +158,8 @@ mod tests {
     fn one_that_gets_no_welcome_goes_back() {
         let mut trial = started();
         assert!(matches!(trial.next(at(309), Seen::Nothing), Verdict::Wait(_)));
-        let Verdict::GoBack(why) = trial.next(at(310), Seen::Nothing) else { panic!() };
-        assert!(why.contains("300 s"), "{why}");
+        let Verdict::GoBack { why, in_doubt } = trial.next(at(310), Seen::Nothing) else { panic!() };
+        assert!(why.contains("300 s") && in_doubt, "{why}");
     }
 
     #[test]
@@ -157,8 +167,8 @@ mod tests {
         let mut trial = started();
         assert_eq!(trial.next(at(11), by_itself()), Verdict::Wait(at(12)));
         assert_eq!(trial.next(at(12), Seen::Nothing), Verdict::Start);
-        let Verdict::GoBack(why) = trial.next(at(13), by_itself()) else { panic!() };
-        assert!(why.contains("twice") && why.contains("exit code 1"), "{why}");
+        let Verdict::GoBack { why, in_doubt } = trial.next(at(13), by_itself()) else { panic!() };
+        assert!(!in_doubt && why.contains("twice") && why.contains("exit code 1"), "{why}");
     }
 
     #[test]
@@ -167,7 +177,7 @@ mod tests {
         trial.next(at(11), Seen::Welcomed);
         trial.next(at(50), by_itself());
         assert_eq!(trial.next(at(51), Seen::Nothing), Verdict::Start);
-        assert!(matches!(trial.next(at(60), by_itself()), Verdict::GoBack(_)));
+        assert!(matches!(trial.next(at(60), by_itself()), Verdict::GoBack { .. }));
     }
 
     #[test]
@@ -175,7 +185,7 @@ mod tests {
         let mut trial = started();
         trial.next(at(200), by_itself());
         trial.next(at(201), Seen::Nothing);
-        assert!(matches!(trial.next(at(310), Seen::Nothing), Verdict::GoBack(_)));
+        assert!(matches!(trial.next(at(310), Seen::Nothing), Verdict::GoBack { .. }));
     }
 
     #[test]
@@ -183,7 +193,7 @@ mod tests {
         let mut trial = started();
         assert!(matches!(
             trial.next(at(10), Seen::Unstartable("Exec format error".into())),
-            Verdict::GoBack(_)
+            Verdict::GoBack { .. }
         ));
     }
 

@@ -32,7 +32,7 @@ impl Rig {
             updater: AutoUpdater::new(version("1.0.0"), &schedule, Mono::ZERO),
             schedule,
             policy: Policy { enabled: true, ..Policy::default() },
-            situation: Situation { connected: true, apart_since: Mono::ZERO },
+            situation: Situation { connected: true, ..Situation::default() },
             now: Mono::ZERO,
         }
     }
@@ -136,6 +136,21 @@ fn without_a_session_an_update_waits_for_one_but_not_for_ever() {
         (24, Order::MakeWay(version("1.1.0"))),
         "it may be the cure"
     );
+}
+
+#[test]
+fn a_pause_is_waited_for() {
+    let mut rig = Rig::new();
+    rig.situation.paused = true;
+    rig.checked(Ok(feed(&["1.1.0"])));
+    assert!(matches!(rig.next(), Order::Stage(_)));
+    rig.updater.staged(rig.now, &rig.schedule, Ok(version("1.1.0")));
+    for _ in 0..2_000 {
+        let Order::Rest(until) = rig.next() else { panic!("it does not wait") };
+        rig.now = until;
+    }
+    rig.situation.paused = false;
+    assert!(matches!(rig.next(), Order::MakeWay(_)));
 }
 
 #[test]
