@@ -55,9 +55,6 @@ pub enum Error {
     /// A version on trial ended as its owner wanted, but not well.
     #[error("the worker ended with the exit code {0}")]
     OnTrial(u8),
-    /// The program that is in place now can't be started in the place of this one.
-    #[error("the version that was installed can't be started: {0}: start the worker again")]
-    Become(#[source] io::Error),
     /// The worker could not be started.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),

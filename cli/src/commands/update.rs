@@ -26,8 +26,11 @@ impl CheckUpdate {
         let checked = update::check(&config, on)?;
         writeln!(out, "{checked}")?;
         if self.install && checked.newer().is_some() {
-            writeln!(out, "{}", update::install(&config, on, &Place::here()?, checked)?)?;
-            tell_of_worker(file, out)?;
+            let running = lock::running(file);
+            writeln!(out, "{}", update::install(&config, on, &Place::here()?, checked, running.is_some())?)?;
+            if let Some(pid) = running {
+                writeln!(out, "the worker that runs (process {pid}) tries it once it is free")?;
+            }
         }
         Ok(())
     }
@@ -36,12 +39,8 @@ impl CheckUpdate {
 /// Goes back to the version before.
 pub(super) fn roll_back(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
     writeln!(out, "{}", update::roll_back(&Place::here()?)?)?;
-    tell_of_worker(file, out)
-}
-
-fn tell_of_worker(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
     if let Some(pid) = lock::running(file) {
-        writeln!(out, "the worker that runs (process {pid}) takes it over once it is free")?;
+        writeln!(out, "the worker that runs (process {pid}) goes back once it is free")?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ mod run;
 mod takeover;
 mod watch;
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path};
 
 use serde_json::{Value, json};
 pub use studio_worker_core::{
@@ -44,7 +44,7 @@ use crate::{
     door::Updates,
     engines, logging, machine,
     runtimes::Runtime,
-    update::{AutoUpdates, Place},
+    update::{AutoUpdates, Before, Place},
 };
 
 /// The flags of `studio-worker register`.
@@ -250,7 +250,7 @@ pub fn push_log(handle: &WorkerHandle, level: LogLevel, category: &str, message:
 
 /// Looks for updates beside a worker, as long as what it gives back lives.
 pub fn spawn_auto_updater(file: ConfigFile, handle: WorkerHandle, on: Runtime, place: Place) -> AutoUpdates {
-    AutoUpdates::start(file, handle, on, place, Updates::default(), Duration::ZERO)
+    AutoUpdates::start(file, handle, on, place, Updates::default(), Before::default())
 }
 
 /// Says at its start what a worker is about to do.

@@ -16,7 +16,7 @@ use super::{
     adopt::adopt,
     beside::Beside,
     disclosure, log_startup_banner, settings,
-    takeover::{AFTER_TROUBLE, Over, take_over, take_up},
+    takeover::{Over, take_over, take_up},
     watch::{Served, log_services, watch},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     service,
     signals::Shutdown,
     telemetry,
-    update::{self, AutoUpdates, Place, Ready, supervise::OnTrial},
+    update::{self, AutoUpdates, Before, Place, Ready, supervise::OnTrial},
 };
 
 /// How a worker is run.
@@ -46,14 +46,15 @@ pub struct RunArgs {
 /// updated meanwhile, this process becomes the new version.
 pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> {
     let mut shutdown = Shutdown::listen().map_err(Error::Signals)?;
-    let on = on.configured(file)?;
     let place = Place::here().inspect_err(|error| log::warn!("updates are off: {error}")).ok();
+    let mut before = Before::default();
+    // Before anything that may be wrong with a version that nobody has tried.
     if let Some(place) = &place
-        && let Some(code) = take_up(place, file, &mut shutdown)?
+        && let Over::Ended(code) = take_up(place, file, &mut shutdown, &mut before)?
     {
         return ended_with(code);
     }
-    let mut quiet = Duration::ZERO;
+    let on = on.configured(file)?;
     loop {
         // Said before a worker starts, and given up before another version is to have it.
         let metrics = args.metrics.map(Listening::on).transpose()?;
@@ -72,7 +73,7 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
         let on_trial = OnTrial::here(&config);
         let updates = match &place {
             // One that is on trial is not updated.
-            Some(place) if on_trial.is_none() => Updating::From(place.clone(), quiet),
+            Some(place) if on_trial.is_none() => Updating::From(place.clone(), before.clone()),
             _ => Updating::Off,
         };
         let with = With { shutdown: Some(&mut shutdown), metrics, on_trial: on_trial.clone(), updates };
@@ -87,10 +88,9 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
         }
         match (exit, ready, &place) {
             (Exit::MadeWay, Some(ready), Some(place)) => {
-                match take_over(place, ready, file, &mut shutdown)? {
+                match take_over(place, ready, file, &mut shutdown, &mut before)? {
                     Over::Ended(code) => return ended_with(code),
-                    Over::AsBefore => quiet = Duration::ZERO,
-                    Over::NotInPlace => quiet = AFTER_TROUBLE,
+                    Over::AsBefore => {}
                 }
             }
             (Exit::Drained | Exit::Stopped | Exit::MadeWay, ..) => return Ok(()),
@@ -105,8 +105,8 @@ fn ended_with(code: u8) -> Result<(), Error> {
 
 /// Where updates go, if they are looked for.
 enum Updating {
-    /// There, after this time.
-    From(Place, Duration),
+    /// There, and what came of that so far.
+    From(Place, Before),
     Off,
 }
 
@@ -167,9 +167,9 @@ async fn drive(
     }
     let updates = match updates {
         Updating::Off => None,
-        Updating::From(at, quiet) => {
+        Updating::From(at, before) => {
             update::say_news(&at);
-            Some(AutoUpdates::start(file.clone(), handle.clone(), on, at, seen, quiet))
+            Some(AutoUpdates::start(file.clone(), handle.clone(), on, at, seen, before))
         }
     };
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less

@@ -1,5 +1,9 @@
-//! How one version of this program takes over from another: at a start that comes in the middle of that, and when a worker has
-//! made way.
+//! How one version of this program takes over from another: when a worker has made way, and at a start that comes in the
+//! middle of that.
+//!
+//! What is in place is what was tried: a new version works on trial from where it was made ready, and takes its place
+//! afterwards. So a machine that loses its power meanwhile starts what it had. Only what a person installs while no worker
+//! runs is in place before its trial, which the next start then begins with.
 
 use std::time::Duration;
 
@@ -8,65 +12,70 @@ use studio_worker_core::update::{Record, Version};
 use crate::{
     Error,
     config::ConfigFile,
-    service,
+    lock::InstanceLock,
+    service::Pulse,
     signals::Shutdown,
     update::{
-        self, Place, Ready,
-        supervise::{self, OnTrial, Outcome},
+        self, Before, Locked, Place, Ready,
+        supervise::{self, Candidate, OnTrial, Outcome},
     },
 };
 
-/// What the start of this process has to do with an update: it may be there to watch the trial of another version, or be a
-/// version that nobody watches yet. The exit code, if this process is to end.
-pub(super) fn take_up(
-    place: &Place,
-    file: &ConfigFile,
-    shutdown: &mut Shutdown,
-) -> Result<Option<u8>, Error> {
-    let record = place.record();
-    if supervise::is_to_watch() {
-        return match record.on_trial {
-            Some(version) => try_out(place, &version, file, shutdown),
-            None => Ok(None),
-        };
-    }
-    let own = update::own_version()?;
-    match record.on_trial {
-        // Put in place while no worker ran, or this machine lost its power in the trial.
-        Some(version) if version == own && !OnTrial::is_here() => {
-            if place.old().exists() {
-                let error = supervise::have_it_watched(place);
-                log::warn!(
-                    "{own} goes on without a trial, since {} can't be run: {error}",
-                    place.old().display()
-                );
-            }
-            note(place, Record::keep);
-        }
-        // Somebody put another version in its place.
-        Some(version) if version != own => note(place, |record| record.on_trial = None),
-        _ => {}
-    }
-    Ok(None)
-}
-
-fn note(place: &Place, change: impl FnOnce(&mut Record)) {
-    if let Err(error) = place.note(change) {
-        log::warn!("{error}");
-    }
-}
-
-/// After a version that could not be put in place: a worker that makes way costs a session.
-pub(super) const AFTER_TROUBLE: Duration = Duration::from_secs(6 * 60 * 60);
+/// After a version that could not be put in place or tried: a worker that makes way costs a session.
+const AFTER_TROUBLE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// What became of a version that was to take over.
 pub(super) enum Over {
     /// This process is to end with this exit code.
     Ended(u8),
-    /// It was no good, and the worker goes on as before.
+    /// It did not, and the worker goes on as before.
     AsBefore,
-    /// It could not be put in place.
-    NotInPlace,
+}
+
+/// What the start of this process has to do with an update: it may be there to watch the trial of another version, or be a
+/// version that was never tried.
+pub(super) fn take_up(
+    place: &Place,
+    file: &ConfigFile,
+    shutdown: &mut Shutdown,
+    before: &mut Before,
+) -> Result<Over, Error> {
+    if OnTrial::is_here() {
+        return Ok(Over::AsBefore);
+    }
+    let Some(version) = place.record().on_trial else { return Ok(Over::AsBefore) };
+    if supervise::is_to_watch() {
+        return match place.lock() {
+            Ok(locked) => try_in_place(place, &version, &locked, file, shutdown, before),
+            // Somebody else tries it already; what comes of that is seen later.
+            Err(error) => {
+                log::info!("{error}");
+                Ok(Over::AsBefore)
+            }
+        };
+    }
+    if version != update::own_version()? {
+        // Somebody put another version in its place.
+        if place.is_own() {
+            note(place, |record| record.on_trial = None);
+        }
+    } else if place.old().exists() {
+        // A second worker is none that its trial could be begun with.
+        drop(InstanceLock::acquire(file)?);
+        let error = supervise::have_it_watched(place);
+        log::warn!(
+            "{version} goes on without a trial, since {} can't be run: {error}",
+            place.old().display()
+        );
+        note(place, |record| record.keep(&version, version.clone()));
+    }
+    Ok(Over::AsBefore)
+}
+
+fn note(place: &Place, change: impl FnOnce(&mut Record)) {
+    if let Err(error) = place.note(change) {
+        log::warn!("what became of an update can't be remembered: {error}");
+    }
 }
 
 /// Has what is ready take over.
@@ -75,33 +84,108 @@ pub(super) fn take_over(
     ready: Ready,
     file: &ConfigFile,
     shutdown: &mut Shutdown,
+    before: &mut Before,
 ) -> Result<Over, Error> {
-    let version = match ready {
-        Ready::WentBack => return Err(Error::Become(supervise::become_it(place))),
-        Ready::InPlace(version) => version,
-        Ready::Staged(version, locked) => match place.put_staged(&version, &locked) {
-            Ok(()) => version,
-            Err(error) => {
-                log::error!("{version} was not installed: {error}; this version goes on");
-                return Ok(Over::NotInPlace);
+    before.quiet = Duration::ZERO;
+    match ready {
+        Ready::InUse => Ok(become_it(place, before)),
+        Ready::InPlace(version, locked) => try_in_place(place, &version, &locked, file, shutdown, before),
+        Ready::Staged(version, locked) => {
+            let candidate = Candidate::ready(place, version.clone());
+            match try_out(place, &candidate, file, shutdown)? {
+                Outcome::Kept => match place.put_ready(&version, true, &locked) {
+                    Ok(()) => Ok(become_it(place, before)),
+                    Err(error) => {
+                        log::error!("{version} was not installed: {error}; this version goes on");
+                        before.quiet = AFTER_TROUBLE;
+                        Ok(Over::AsBefore)
+                    }
+                },
+                Outcome::WentBack { why, in_doubt } => {
+                    go_back(place, &version, &why, in_doubt, before)?;
+                    place.clear();
+                    Ok(Over::AsBefore)
+                }
+                Outcome::Untried => {
+                    before.quiet = AFTER_TROUBLE;
+                    Ok(Over::AsBefore)
+                }
+                Outcome::Ended(code) => Ok(Over::Ended(code)),
             }
-        },
-    };
-    Ok(try_out(place, &version, file, shutdown)?.map_or(Over::AsBefore, Over::Ended))
+        }
+    }
 }
 
-/// Tries a version that is in place.
-fn try_out(
+/// Tries a version that is in place already.
+fn try_in_place(
     place: &Place,
     version: &Version,
+    _locked: &Locked,
     file: &ConfigFile,
     shutdown: &mut Shutdown,
-) -> Result<Option<u8>, Error> {
-    let pulse = service::Pulse::of_this_process();
-    pulse.say(&format!("version {version} is on trial"));
-    match supervise::watch(place, version, &file.load()?, shutdown, || pulse.beat()) {
-        Outcome::Kept => Err(Error::Become(supervise::become_it(place))),
-        Outcome::Ended(code) => Ok(Some(code)),
-        Outcome::WentBack(_) => Ok(None),
+    before: &mut Before,
+) -> Result<Over, Error> {
+    let candidate = Candidate::in_place(place, version.clone());
+    match try_out(place, &candidate, file, shutdown)? {
+        Outcome::Kept => {
+            let own = update::own_version()?;
+            note(place, |record| record.keep(version, own));
+            Ok(become_it(place, before))
+        }
+        Outcome::WentBack { why, in_doubt } => {
+            if let Err(error) = place.put_back() {
+                log::error!("{error}: put a version that works at {} by hand", place.program().display());
+            }
+            go_back(place, version, &why, in_doubt, before)?;
+            Ok(Over::AsBefore)
+        }
+        Outcome::Untried => {
+            before.quiet = AFTER_TROUBLE;
+            Ok(Over::AsBefore)
+        }
+        Outcome::Ended(code) => Ok(Over::Ended(code)),
     }
+}
+
+fn go_back(
+    place: &Place,
+    version: &Version,
+    why: &str,
+    in_doubt: bool,
+    before: &mut Before,
+) -> Result<(), Error> {
+    log::warn!("{version} is no good: {why}; the version before goes on");
+    let own = update::own_version()?;
+    // Where it can't be remembered, at least this process knows. Doubts need a memory, since they end with a welcome.
+    if let Err(error) = place.note(|record| record.go_back(version.clone(), &own, why, in_doubt)) {
+        log::warn!("what became of an update can't be remembered: {error}");
+        before.refused.push(version.clone());
+    }
+    Ok(())
+}
+
+/// Watches a version on its trial.
+fn try_out(
+    place: &Place,
+    candidate: &Candidate,
+    file: &ConfigFile,
+    shutdown: &mut Shutdown,
+) -> Result<Outcome, Error> {
+    let pulse = Pulse::of_this_process();
+    pulse.say(&format!("version {} is on trial", candidate.version()));
+    let on_look = |welcomed| {
+        pulse.beat();
+        if welcomed {
+            pulse.ready();
+        }
+    };
+    Ok(supervise::watch(place, candidate, &file.load()?, shutdown, on_look))
+}
+
+/// Becomes the version in place. Where that can't be done this one goes on: the other is that of the next start.
+fn become_it(place: &Place, before: &mut Before) -> Over {
+    let error = supervise::become_it(place);
+    log::error!("the version that is in place can't be started: {error}; this one goes on");
+    before.quiet = AFTER_TROUBLE;
+    Over::AsBefore
 }

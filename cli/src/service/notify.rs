@@ -49,17 +49,32 @@ pub(crate) struct Pulse {
     socket: Option<Socket>,
     interval: Option<Duration>,
     fed: Cell<Option<Instant>>,
+    is_ready: Cell<bool>,
 }
 
 impl Pulse {
     pub(crate) fn of_this_process() -> Self {
-        Self { socket: Socket::from_environment(), interval: watchdog_interval(), fed: Cell::new(None) }
+        Self {
+            socket: Socket::from_environment(),
+            interval: watchdog_interval(),
+            fed: Cell::new(None),
+            is_ready: Cell::new(false),
+        }
     }
 
     /// Says what is waited for.
     pub(crate) fn say(&self, status: &str) {
         if let Some(socket) = &self.socket {
             socket.tell(&status_line(status));
+        }
+    }
+
+    /// A worker that it watches is welcomed.
+    pub(crate) fn ready(&self) {
+        if let Some(socket) = &self.socket
+            && !self.is_ready.replace(true)
+        {
+            socket.tell("READY=1\n");
         }
     }
 
@@ -118,6 +133,10 @@ impl Attendant {
     /// Tells until the worker has ended.
     pub(super) fn run(self) {
         let (mut ready, mut said) = (false, String::new());
+        // Whoever was this process before may have fed it last long ago.
+        if self.interval.is_some() {
+            self.socket.tell("WATCHDOG=1\n");
+        }
         let mut turns = self.ring();
         let mut due = Instant::now() + self.interval.unwrap_or(LONG);
         loop {
@@ -348,6 +367,7 @@ mod tests {
             std::iter::from_fn(|| manager.recv(&mut bytes).ok()).count()
         };
         let pulse = |interval| Pulse {
+            is_ready: Cell::new(false),
             socket: Some(Socket::open(path.as_os_str()).unwrap()),
             interval,
             fed: Cell::new(None),

@@ -18,7 +18,7 @@ use studio_worker_core::{
     update::{Bench, stage::MAX_ARCHIVE_BYTES},
 };
 
-use super::{PROGRAM, Place};
+use super::{PROGRAM, Place, place::shared};
 
 /// The largest program, in bytes: an archive may say of little that it is much.
 const MAX_PROGRAM_BYTES: u64 = 1024 * 1024 * 1024;
@@ -38,7 +38,7 @@ pub(super) struct Workbench {
 }
 
 impl Workbench {
-    /// The staging folder, private and empty of everything but archives that may be gone on with.
+    /// The staging folder, which nobody else writes to, empty of everything but archives that may be gone on with.
     pub(super) fn prepare(&self) -> io::Result<()> {
         let folder = self.place.staging();
         match fs::symlink_metadata(&folder) {
@@ -50,8 +50,9 @@ impl Workbench {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(folder)
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
+        builder.create(&folder)?;
+        shared(&folder, 0o755)
     }
 
     fn verify(&self, archive: &Path, signature: Option<&str>) -> Result<(), String> {
@@ -103,7 +104,10 @@ impl Workbench {
             return Err(format!("the archive {} has no {PROGRAM} in it", archive.display()));
         }
         // What comes behind it is read as well: what is cut or damaged shows at the end.
-        io::copy(&mut archive_of.into_inner(), &mut io::sink()).map_err(broken)?;
+        let mut tail = archive_of.into_inner().take(MAX_PROGRAM_BYTES + 1);
+        if io::copy(&mut tail, &mut io::sink()).map_err(broken)? > MAX_PROGRAM_BYTES {
+            return Err(format!("the archive {} is more than it may be", archive.display()));
+        }
         Ok(program)
     }
 }
@@ -169,6 +173,8 @@ fn write(from: &mut impl Read, size: u64, program: &Path) -> io::Result<()> {
     if written < size {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends inside the program"));
     }
+    // Whoever tries it may be another user.
+    shared(program, 0o755)?;
     file.sync_all()
 }
 

@@ -40,10 +40,19 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub enum Ready {
     /// This version lies ready in the staging folder, which nobody else touches.
     Staged(Version, Locked),
-    /// This version is in place already, put there by hand, and was not on trial yet.
-    InPlace(Version),
-    /// The version before was put back, by hand.
-    WentBack,
+    /// This version is in place already, put there by hand, and was not on trial yet. Nobody else touches it.
+    InPlace(Version, Locked),
+    /// Another version is in place, which was tried by somebody else, or was put back by hand.
+    InUse,
+}
+
+/// What came of updates in this process so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Before {
+    /// How long nothing is looked for.
+    pub quiet: Duration,
+    /// Versions that were no good, also where that could not be remembered.
+    pub refused: Vec<Version>,
 }
 
 /// Looks for updates as long as it lives.
@@ -58,20 +67,20 @@ impl AutoUpdates {
     /// Starts to look, beside the worker of `handle`. What is ready then is for whoever sees the worker end with
     /// [`Exit::MadeWay`](studio_worker_core::worker::Exit::MadeWay).
     ///
-    /// Nothing is looked for before `quiet` is over. Where it stands is said in `seen`.
+    /// Where it stands is said in `seen`; `before` is what came of it in this process so far.
     pub fn start(
         file: ConfigFile,
         handle: WorkerHandle,
         on: Runtime,
         place: Place,
         seen: Updates,
-        quiet: Duration,
+        before: Before,
     ) -> Self {
         let ready = Arc::default();
         let (ends, ended) = mpsc::channel();
         let told = Told { ready: Arc::clone(&ready), seen };
         let looking = move || match Looking::new(file, handle, on, place, told) {
-            Ok(looking) => looking.run(quiet, &ended),
+            Ok(looking) => looking.run(&before, &ended),
             Err(error) => log::warn!("updates are off: {error}"),
         };
         if let Err(error) = thread::Builder::new().name("updates".into()).spawn(looking) {
@@ -117,9 +126,13 @@ struct Looking {
     is_settled: bool,
     /// What lies ready is kept so.
     locked: Option<Locked>,
-    /// Of what is remembered, as it was seen last.
-    stamp: Option<SystemTime>,
+    /// Of what is remembered, as it was seen last; none before the first look.
+    stamp: Option<Option<SystemTime>>,
     decided: Option<AutoUpdateDecision>,
+    /// Nothing is looked for before then.
+    quiet: Duration,
+    /// Also where that could not be remembered.
+    refused: Vec<Version>,
 }
 
 impl Looking {
@@ -133,7 +146,7 @@ impl Looking {
         let [chance, ..] = seed()?;
         Ok(Self {
             config: file.load()?,
-            stamp: place.record_stamp(),
+            stamp: None,
             own: own_version()?,
             file,
             handle,
@@ -146,6 +159,8 @@ impl Looking {
             is_settled: false,
             locked: None,
             decided: None,
+            quiet: Duration::ZERO,
+            refused: Vec::new(),
         })
     }
 
@@ -179,12 +194,13 @@ impl Looking {
         {
             log::debug!("{error}");
         }
-        self.stamp = self.place.record_stamp();
     }
 
-    fn run(mut self, quiet: Duration, ended: &mpsc::Receiver<Infallible>) {
+    fn run(mut self, before: &Before, ended: &mpsc::Receiver<Infallible>) {
         let mut schedule = self.schedule();
-        schedule.first += quiet;
+        schedule.first += before.quiet;
+        self.quiet = before.quiet;
+        self.refused.clone_from(&before.refused);
         let mut updater = AutoUpdater::new(self.own.clone(), &schedule, self.now());
         loop {
             // One that can't be read now says what it said before.
@@ -207,8 +223,9 @@ impl Looking {
             self.make_way(ready);
             return None;
         }
-        let (schedule, policy, situation) =
-            (self.schedule(), policy(&self.config, &self.place), self.situation());
+        let (schedule, situation) = (self.schedule(), self.situation());
+        let mut policy = policy(&self.config, &self.place);
+        policy.refused.extend(self.refused.iter().cloned());
         let order = updater.next(self.now(), &schedule, &policy, situation);
         let pause = match order {
             Order::Rest(until) => until.since(self.now()),
@@ -250,27 +267,36 @@ impl Looking {
         carry_out(self.on, Box::new(Check::new(feed))).map_err(failed)?.outcome
     }
 
-    /// What a person installed meanwhile.
+    /// What a person, or another worker of this program, has made ready or put in place meanwhile.
     fn by_hand(&mut self) -> Option<Ready> {
-        let stamp = self.place.record_stamp();
-        if stamp == self.stamp || is_paused(&self.handle.observers().status()) {
+        let (stamp, status) = (self.place.record_stamp(), self.handle.observers().status());
+        // Whether another version is any good shows at its welcome.
+        let is_ready = status.is_connected() && !is_paused(&status) && self.began.elapsed() >= self.quiet;
+        if self.stamp == Some(stamp) || !is_ready {
             return None;
         }
-        self.stamp = stamp;
         let record = self.place.record();
-        match record.on_trial {
-            Some(version) if version != self.own => Some(Ready::InPlace(version)),
-            _ if record.refused.iter().any(|refused| refused.version == self.own) => Some(Ready::WentBack),
-            _ => None,
-        }
+        let ready = match (record.pending, record.on_trial) {
+            // Whoever is at it is waited for: it is looked at again then.
+            (Some(version), _) => Ready::Staged(version, self.place.lock().ok()?),
+            (None, Some(version)) if version != self.own => Ready::InPlace(version, self.place.lock().ok()?),
+            (None, Some(_)) => return None,
+            (None, None) => {
+                self.stamp = Some(stamp);
+                let is_other = self.place.version().is_some_and(|version| version != self.own);
+                return is_other.then_some(Ready::InUse);
+            }
+        };
+        self.stamp = Some(stamp);
+        Some(ready)
     }
 
     fn make_way(&self, ready: Ready) {
         match &ready {
-            Ready::Staged(version, _) | Ready::InPlace(version) => {
+            Ready::Staged(version, _) | Ready::InPlace(version, _) => {
                 log::info!("{version} takes over once the worker is free");
             }
-            Ready::WentBack => log::info!("the version before takes over once the worker is free"),
+            Ready::InUse => log::info!("the version that is in place takes over once the worker is free"),
         }
         *lock(&self.told.ready) = Some(ready);
         self.handle.make_way();

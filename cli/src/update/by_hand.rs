@@ -83,19 +83,29 @@ pub(super) fn stage(
     carry_out(on, Box::new(Stage::new(Arc::new(bench), wanted)))
 }
 
-/// Installs the release that [`check`] found, now. A worker that runs takes it over once it is free. What to tell the person.
-pub fn install(config: &Config, on: Runtime, place: &Place, checked: Checked) -> Result<String, UpdateError> {
+/// Installs the release that [`check`] found, now. Where a worker runs, it lies ready for that one, which tries it once it is
+/// free. What to tell the person.
+pub fn install(
+    config: &Config,
+    on: Runtime,
+    place: &Place,
+    checked: Checked,
+    worker_runs: bool,
+) -> Result<String, UpdateError> {
     let Checked { own, newer } = checked;
     let Some(release) = newer else { return Ok(format_check_outcome(&own, None)) };
     let version = release.version.clone();
-    let refused = |why: String| UpdateError::Stage { version: version.clone(), why };
     let locked = place.lock()?;
     let bench = Workbench { place: place.clone(), key: config.auto_update_public_key.clone() };
-    let staged = stage(config, on, bench, release).map_err(refused);
-    if staged.is_err() {
+    if let Err(why) = stage(config, on, bench, release) {
         place.clear();
+        return Err(UpdateError::Stage { version, why });
     }
-    place.put_staged(&staged?, &locked)?;
+    if worker_runs {
+        place.note(|record| record.make_ready(version.clone()))?;
+        return Ok(format!("{version} is ready"));
+    }
+    place.put_ready(&version, false, &locked)?;
     Ok(format!("installed {version} in place of {own}; `studio-worker rollback` goes back"))
 }
 
@@ -114,7 +124,7 @@ pub fn auto_update_tick(config: &Config, on: Runtime, place: &Place, busy: bool)
     if busy {
         return AutoUpdateDecision::SkippedBusy;
     }
-    match install(config, on, place, checked) {
+    match install(config, on, place, checked, false) {
         Ok(_) => AutoUpdateDecision::Updated { version },
         Err(UpdateError::Stage { why, .. }) => AutoUpdateDecision::UpdateError { version, reason: why },
         Err(error) => AutoUpdateDecision::UpdateError { version, reason: error.to_string() },
@@ -130,12 +140,14 @@ pub fn roll_back(place: &Place) -> Result<String, UpdateError> {
     }
     // What can't say its version can't serve either.
     let before = version_of(&old).map_err(UpdateError::NoProgram)?;
-    let before = before.split_whitespace().last().unwrap_or_default().to_owned();
-    let now = version_of(place.program()).ok();
-    let now = now.and_then(|said| Version::parse(said.split_whitespace().last()?).ok());
+    let before = before.split_whitespace().last().and_then(|said| Version::parse(said).ok());
+    let before =
+        before.ok_or_else(|| UpdateError::NoProgram(format!("{} says no version", old.display())))?;
+    // What is in place may be so broken that it says nothing.
+    let record = place.record();
+    let version = place.version().or(record.on_trial).map_or_else(own_version, Ok)?;
     place.put_back()?;
-    let version = now.map_or(own_version()?, |now| now);
-    place.note(|record| record.go_back(version.clone(), "by hand", false))?;
+    place.note(|record| record.put_back(version.clone(), &before))?;
     Ok(format!(
         "went back from {version} to {before}; {version} is not installed by itself again, `check-update --install` does"
     ))

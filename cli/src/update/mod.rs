@@ -27,7 +27,7 @@ use std::{
 use studio_worker_core::update::{Policy, Version};
 
 pub use bench::check_key;
-pub use beside::{AutoUpdates, Ready};
+pub use beside::{AutoUpdates, Before, Ready};
 pub use by_hand::{Checked, auto_update_tick, check, install, roll_back};
 pub use place::{Locked, Place};
 

@@ -10,7 +10,7 @@ use std::{
 use studio_worker_core::update::{Record, Version};
 use tempfile::NamedTempFile;
 
-use super::{PROGRAM, UpdateError, bench::version_of};
+use super::{PROGRAM, UpdateError};
 use crate::lock;
 
 /// How long another process may take to put a version in place.
@@ -41,9 +41,16 @@ impl Place {
         Ok(Self::at(program))
     }
 
-    /// The place of the program at a path.
+    /// The place of the program at a path. The one before is there to take the place of the program, and has none of its own.
     pub fn at(program: PathBuf) -> Self {
-        Self { program }
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = name.strip_suffix(env::consts::EXE_SUFFIX).unwrap_or(&name);
+        match stem.strip_suffix(".old") {
+            Some(stem) => {
+                Self { program: program.with_file_name(format!("{stem}{}", env::consts::EXE_SUFFIX)) }
+            }
+            None => Self { program },
+        }
     }
 
     /// The program's file.
@@ -68,9 +75,13 @@ impl Place {
     }
 
     /// Keeps others from making a version ready, or putting one in place, as long as what comes back lives.
-    pub(super) fn lock(&self) -> Result<Locked, UpdateError> {
+    pub(crate) fn lock(&self) -> Result<Locked, UpdateError> {
         let path = self.beside("update.lock");
-        let file = lock::open(&path).map_err(UpdateError::at("write", &path))?;
+        // Whoever updates this program may be another user than the one that its worker runs as.
+        let file = lock::open(&path)
+            .and_then(|file| shared(&path, 0o644).map(|()| file))
+            .or_else(|_| fs::File::open(&path))
+            .map_err(UpdateError::at("write", &path))?;
         match lock::wait(&file, LOCK_PATIENCE) {
             Ok(true) => Ok(Locked { _file: file }),
             Ok(false) => Err(UpdateError::Locked(self.program.clone())),
@@ -107,7 +118,10 @@ impl Place {
             let mut file = NamedTempFile::new_in(self.folder())?;
             file.write_all(record.to_text().as_bytes())?;
             file.as_file().sync_all()?;
+            // There is nothing in it that others may not see, and a worker of another user has to.
+            shared(file.path(), 0o644)?;
             file.persist(&path).map_err(|error| error.error)?;
+            self.sync();
             Ok(())
         };
         write().map_err(UpdateError::at("write", &path))
@@ -126,24 +140,46 @@ impl Place {
         fs::metadata(self.record_path()).and_then(|metadata| metadata.modified()).ok()
     }
 
+    /// Whether what is in place says that it is of this very version.
+    pub(crate) fn is_own(&self) -> bool {
+        self.version() == super::own_version().ok()
+    }
+
+    /// The version of the program that is in place now, if it says one.
+    pub(super) fn version(&self) -> Option<Version> {
+        let said = super::bench::version_of(&self.program).ok()?;
+        Version::parse(said.split_whitespace().last()?).ok()
+    }
+
     /// Whether another program can take its place: its folder can be written.
     pub(super) fn check(&self) -> Result<(), UpdateError> {
         // What permissions say is not what a file system does: only trying tells.
         tempfile::tempfile_in(self.folder()).map(drop).map_err(UpdateError::at("write to", self.folder()))
     }
 
-    /// Puts what lies ready in the staging folder in place, and remembers that it is on trial.
-    pub(crate) fn put_staged(&self, version: &Version, _locked: &Locked) -> Result<(), UpdateError> {
-        // Where another worker of this program was faster, the one before is the one that it kept.
-        let is_there = version_of(&self.program).is_ok_and(|said| {
-            said.split_whitespace().last().and_then(|said| Version::parse(said).ok()).as_ref()
-                == Some(version)
-        });
-        let put = if is_there { Ok(()) } else { self.put(&self.staged()) };
-        self.clear();
-        put?;
+    /// Puts the version that lies ready in place, which has passed its trial, or is put there untried since no worker runs.
+    pub(crate) fn put_ready(
+        &self,
+        version: &Version,
+        tried: bool,
+        _locked: &Locked,
+    ) -> Result<(), UpdateError> {
         let own = super::own_version()?;
-        self.note(|record| record.put_in_place(version.clone(), own))
+        let record = self.record();
+        // Remembered first: what is in place and was never tried must not pass for the one that was.
+        if !tried {
+            self.note(|record| record.put_in_place(version.clone(), own.clone()))?;
+        }
+        // What was never tried is no way back: the one before it stays that.
+        let put = self.put(&self.staged(), record.on_trial.is_none());
+        self.clear();
+        if let Err(error) = put {
+            return self.remember(&record).and(Err(error));
+        }
+        if tried {
+            self.note(|record| record.keep(version, own))?;
+        }
+        Ok(())
     }
 
     /// The program that was made ready.
@@ -151,23 +187,31 @@ impl Place {
         self.staging().join(PROGRAM)
     }
 
-    /// Puts `program` in place, in one step. What was there is kept as [`Place::old`].
-    pub(super) fn put(&self, program: &Path) -> Result<(), UpdateError> {
-        let old = self.old();
-        let kept = self.beside("kept");
+    /// Puts `program` in place, in one step. What was there is kept as [`Place::old`], if it is worth that.
+    pub(super) fn put(&self, program: &Path, keep_old: bool) -> Result<(), UpdateError> {
+        let (old, kept, new) = (self.old(), self.beside("kept"), self.beside("new"));
+        // Brought here first, whoever made it: nothing is touched for what isn't there.
+        let bring = || {
+            let _ = fs::remove_file(&new);
+            fs::rename(program, &new).or_else(|_| fs::copy(program, &new).map(drop))?;
+            shared(&new, 0o755)
+        };
+        bring().map_err(UpdateError::at("take", program))?;
         let keep = || {
             let _ = fs::remove_file(&kept);
             fs::hard_link(&self.program, &kept).or_else(|_| fs::copy(&self.program, &kept).map(drop))?;
             fs::rename(&kept, &old)
         };
-        keep().map_err(UpdateError::at("keep the program as", &old))?;
-        replace(program, &self.program).map_err(UpdateError::at("replace", &self.program))?;
+        if keep_old {
+            keep().map_err(UpdateError::at("keep the program as", &old))?;
+        }
+        replace(&new, &self.program).map_err(UpdateError::at("replace", &self.program))?;
         self.sync();
         Ok(())
     }
 
     /// Puts the one before back, in one step.
-    pub(super) fn put_back(&self) -> Result<(), UpdateError> {
+    pub(crate) fn put_back(&self) -> Result<(), UpdateError> {
         let old = self.old();
         replace(&old, &self.program).map_err(UpdateError::at("put back", &old))?;
         self.sync();
@@ -183,7 +227,7 @@ impl Place {
     }
 
     /// Deletes what was made ready and is not wanted any more, under the lock.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         gone(fs::remove_dir_all(self.staging()));
     }
 
@@ -202,12 +246,23 @@ fn gone(deleted: io::Result<()>) {
     }
 }
 
+/// Lets others than the owner see a file, or run it, whatever the umask is.
+pub(super) fn shared(path: &Path, mode: u32) -> io::Result<()> {
+    #[cfg(unix)]
+    return fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    {
+        let _ = (path, mode);
+        Ok(())
+    }
+}
+
 /// Renames over what is there.
 fn replace(from: &Path, to: &Path) -> io::Result<()> {
     // A program that runs can't be overwritten there, but renamed.
     #[cfg(windows)]
     {
-        let away = to.with_extension("away.exe");
+        let away = to.with_extension(format!("away.{}.exe", std::process::id()));
         let _ = fs::remove_file(&away);
         fs::rename(to, &away)?;
     }
@@ -240,7 +295,7 @@ mod tests {
         let new = folder.path().join("new");
         for (text, old) in [("two", "one"), ("three", "two")] {
             fs::write(&new, text).unwrap();
-            place.put(&new).unwrap();
+            place.put(&new, true).unwrap();
             assert_eq!(fs::read_to_string(place.program()).unwrap(), text);
             assert_eq!(fs::read_to_string(place.old()).unwrap(), old);
         }
@@ -253,8 +308,17 @@ mod tests {
     #[test]
     fn what_cannot_be_put_in_place_leaves_the_program() {
         let (folder, place) = place("one");
-        assert!(place.put(&folder.path().join("nothing")).is_err());
+        fs::write(place.old(), "the one before").unwrap();
+        assert!(place.put(&folder.path().join("nothing"), true).is_err());
         assert_eq!(fs::read_to_string(place.program()).unwrap(), "one");
+        assert_eq!(fs::read_to_string(place.old()).unwrap(), "the one before");
+    }
+
+    #[test]
+    fn the_one_before_is_of_the_same_place() {
+        let (folder, place) = place("one");
+        let old = Place::at(folder.path().join(format!("worker.old{}", env::consts::EXE_SUFFIX)));
+        assert_eq!((old.program(), old.old()), (place.program(), place.old()));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The trial of a new version: the old one starts it and watches it work, and is the one that a service manager or a shell
 //! knows. What is decided is decided by [`Trial`].
 //!
-//! The new version knows by a variable that it is on trial, and says how it fares in a file: one line for its welcome, one
-//! when it was told to end, one when it has lived through its time and hands over. Then the old version becomes the new
-//! one, with the same arguments.
+//! The new version knows by a variable that it is on trial, and says how it fares in a file, line by line: that it is welcomed
+//! and turns, that it was told to end, that it has lived through its time and hands over. Then it takes its place, and the
+//! old version becomes it, with the same arguments.
 
 use std::{
     env,
@@ -24,7 +24,7 @@ use studio_worker_core::{
     drive::WorkerHandle,
     time::Mono,
     update::{
-        Record, Trial, Verdict, Version,
+        SIGN_INTERVAL, Trial, Verdict, Version,
         trial::{End, Seen, ending},
     },
     worker::Exit,
@@ -36,7 +36,12 @@ use crate::{config::Config, signals::Shutdown};
 /// Tells a version that it is on trial: the file in which it says how it fares.
 const ON_TRIAL: &str = "STUDIO_WORKER_ON_TRIAL";
 
-const WELCOMED: &str = "welcomed";
+/// Tells it which process watches it.
+const WATCHED_BY: &str = "STUDIO_WORKER_WATCHED_BY";
+
+/// Its welcome, and every few seconds that it turns.
+const ALIVE: &str = "alive";
+const REFUSED: &str = "refused";
 const TOLD: &str = "told to end";
 const PASSED: &str = "passed";
 
@@ -45,35 +50,64 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long one that goes has to end by itself.
 const END_BOUND: Duration = Duration::from_secs(10);
 
+/// What is on trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    version: Version,
+    program: PathBuf,
+}
+
+impl Candidate {
+    /// What lies ready in the staging folder.
+    pub fn ready(place: &Place, version: Version) -> Self {
+        Self { version, program: place.staged() }
+    }
+
+    /// What is in place.
+    pub fn in_place(place: &Place, version: Version) -> Self {
+        Self { version, program: place.program().to_owned() }
+    }
+
+    /// Which version it says it is.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+}
+
 /// What became of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is kept: this process is to become it ([`become_it`]).
+    /// It is as good as this one.
     Kept,
-    /// It went, for this reason; the version before is in place again.
-    WentBack(String),
+    /// It is no good.
+    WentBack {
+        /// Why, for a person.
+        why: String,
+        /// Whether the studio may be to blame.
+        in_doubt: bool,
+    },
+    /// It could not be tried, through no fault of its own.
+    Untried,
     /// The owner ended it: with this exit code this process is to end, too.
     Ended(u8),
 }
 
-/// Watches the version in place on its trial. `alive` is called all the while, for whoever watches this process.
+/// Watches a version on its trial. `on_look` is called all the while, and told whether it is welcomed.
 pub fn watch(
     place: &Place,
-    version: &Version,
+    candidate: &Candidate,
     config: &Config,
     shutdown: &mut Shutdown,
-    alive: impl Fn(),
+    on_look: impl Fn(bool),
 ) -> Outcome {
-    let time = Duration::from_secs(config.auto_update_trial_secs.max(1).into());
-    log::info!(
-        "{version} is on trial: it has {} s to be welcomed, and must live that long",
-        config.auto_update_trial_secs.max(1)
-    );
-    let mut watching = Watching { place, child: None, signals: 0 };
-    let (mut trial, began) = (Trial::new(time), Instant::now());
+    let secs = config.auto_update_trial_secs.max(1);
+    let Candidate { version, program } = candidate;
+    log::info!("{version} is on trial: it has {secs} s to be welcomed, and must live that long");
+    let mut watching = Watching { report: place.report(), program, child: None, signals: 0, heard: 0 };
+    let (mut trial, began) = (Trial::new(Duration::from_secs(secs.into())), Instant::now());
     let mut seen = Seen::Nothing;
-    loop {
-        alive();
+    let outcome = loop {
+        on_look(watching.heard > 0);
         match trial.next(Mono::ZERO + began.elapsed(), seen) {
             Verdict::Start => {
                 if let Err(error) = watching.start() {
@@ -82,61 +116,42 @@ pub fn watch(
                 }
             }
             Verdict::Wait(_) => {}
-            Verdict::Keep => {
-                remember(place, Record::keep);
-                place.clear_report();
-                return Outcome::Kept;
-            }
-            Verdict::GoBack { why, in_doubt } => {
-                watching.end();
-                go_back(place, version, &why, in_doubt);
-                return Outcome::WentBack(why);
-            }
-            Verdict::Leave => {
-                place.clear_report();
-                return Outcome::Ended(watching.code());
-            }
+            Verdict::Keep => break Outcome::Kept,
+            Verdict::GoBack { why, in_doubt } => break Outcome::WentBack { why, in_doubt },
+            Verdict::Untried => break Outcome::Untried,
+            Verdict::Leave => break Outcome::Ended(watching.code()),
         }
         seen = watching.look(shutdown);
         if seen == Seen::Nothing {
             thread::sleep(LOOK_INTERVAL);
         }
-    }
-}
-
-fn go_back(place: &Place, version: &Version, why: &str, in_doubt: bool) {
-    log::warn!("{version} is no good: {why}; the version before takes over again");
-    if let Err(error) = place.put_back() {
-        log::error!("{error}: put a version that works at {} by hand", place.program().display());
-    }
-    remember(place, |record| record.go_back(version.clone(), why, in_doubt));
+    };
+    watching.end();
     place.clear_report();
-}
-
-fn remember(place: &Place, change: impl FnOnce(&mut Record)) {
-    if let Err(error) = place.note(change) {
-        log::warn!("what became of the update can't be remembered: {error}");
-    }
+    outcome
 }
 
 struct Watching<'a> {
-    place: &'a Place,
+    report: PathBuf,
+    program: &'a Path,
     child: Option<Child>,
     /// Signals that were handed on.
     signals: u32,
+    /// How much it has said.
+    heard: usize,
 }
 
 impl Watching<'_> {
     fn start(&mut self) -> io::Result<()> {
-        let report = self.place.report();
-        match fs::remove_file(&report) {
+        match fs::remove_file(&self.report) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut command = Command::new(self.place.program());
+        let mut command = Command::new(self.program);
         command
             .args(env::args_os().skip(1))
-            .env(ON_TRIAL, &report)
+            .env(ON_TRIAL, &self.report)
+            .env(WATCHED_BY, std::process::id().to_string())
             .env_remove(SUPERVISED)
             // This process is the one that a service manager knows and listens to.
             .env_remove("NOTIFY_SOCKET")
@@ -146,11 +161,11 @@ impl Watching<'_> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         self.child = Some(command.spawn()?);
-        self.signals = 0;
+        (self.signals, self.heard) = (0, 0);
         Ok(())
     }
 
-    /// What is to be seen of it now. Signals are handed on.
+    /// What is to be seen of it now. Signals are handed on, and count more than what it says.
     fn look(&mut self, shutdown: &mut Shutdown) -> Seen {
         while shutdown.came() {
             self.signals += 1;
@@ -165,13 +180,17 @@ impl Watching<'_> {
             Err(error) => return Seen::Unstartable(error.to_string()),
         };
         // Read after that: what it says last, it says just before it ends.
-        let said = fs::read_to_string(self.place.report()).unwrap_or_default();
+        let said = fs::read_to_string(&self.report).unwrap_or_default();
         let says = |line: &str| said.lines().any(|said| said == line);
         match ended {
-            None if says(WELCOMED) => Seen::Welcomed,
+            None if said.len() > self.heard => {
+                self.heard = said.len();
+                Seen::Alive
+            }
             None => Seen::Nothing,
-            Some(_) if says(PASSED) => Seen::Ended(End::Passed),
             Some(_) if says(TOLD) || self.signals > 0 => Seen::Ended(End::Told),
+            Some(_) if says(PASSED) => Seen::Ended(End::Passed),
+            Some(_) if says(REFUSED) => Seen::Ended(End::Refused),
             Some(status) => {
                 self.child = None;
                 Seen::Ended(End::ByItself(ending(status.code())))
@@ -236,7 +255,10 @@ pub fn have_it_watched(place: &Place) -> io::Error {
 fn become_program(program: &Path, supervised: Option<&Path>) -> io::Error {
     log::logger().flush();
     let mut command = Command::new(program);
-    command.args(env::args_os().skip(1)).env_remove(ON_TRIAL).env_remove(SUPERVISED);
+    command.args(env::args_os().skip(1));
+    for variable in [ON_TRIAL, WATCHED_BY, SUPERVISED] {
+        command.env_remove(variable);
+    }
     if let Some(supervised) = supervised {
         command.env(SUPERVISED, supervised);
     }
@@ -276,36 +298,42 @@ impl OnTrial {
         let report: OsString = env::var_os(ON_TRIAL)?;
         Some(Self {
             report: report.into(),
-            watched_by: parent(),
+            watched_by: env::var(WATCHED_BY).ok().and_then(|pid| pid.parse().ok()),
             time: Duration::from_secs(config.auto_update_trial_secs.max(1).into()),
             began: Instant::now(),
         })
     }
 
-    /// Says when the worker is welcomed, and has it make way when it has lived through its time.
+    /// Says when the worker is welcomed and, from then on, that it turns; has it make way when it has lived through its time.
     pub fn beside(&self, handle: &WorkerHandle) {
         let welcomed = Arc::new(AtomicBool::new(false));
-        let (report, seen) = (self.clone(), Arc::clone(&welcomed));
+        let seen = Arc::clone(&welcomed);
         handle.observers().on_change(move |observers| {
             let is_connected = observers.status().is_connected();
             if is_connected {
                 seen.store(true, Ordering::Release);
-                report.say(WELCOMED);
             }
             // Once is enough.
             !is_connected
         });
         let (trial, handle) = (self.clone(), handle.clone());
         let wait = move || {
-            let mut is_over = false;
+            let (mut said, mut turns, mut is_over) = (None::<Instant>, handle.turns(), false);
             while !handle.has_ended() {
-                if trial.watched_by != parent() {
+                if cfg!(unix) && trial.watched_by != parent() {
                     // Nobody knows of this process any more: neither a service manager nor a shell.
                     log::warn!("what watches this version has gone, so it ends, too");
                     handle.drain();
                     return;
                 }
-                if !is_over && welcomed.load(Ordering::Acquire) && trial.began.elapsed() >= trial.time {
+                let is_due = said.is_none_or(|said| said.elapsed() >= SIGN_INTERVAL);
+                if is_due && welcomed.load(Ordering::Acquire) && (said.is_none() || handle.turns() != turns) {
+                    trial.say(ALIVE);
+                    said = Some(Instant::now());
+                    turns = handle.turns();
+                    handle.ring();
+                }
+                if !is_over && said.is_some() && trial.began.elapsed() >= trial.time {
                     is_over = true;
                     log::info!("the trial is over: this version takes over once it is free");
                     handle.make_way();
@@ -323,6 +351,7 @@ impl OnTrial {
         match exit {
             Exit::MadeWay => self.say(PASSED),
             Exit::Drained | Exit::Stopped => self.say(TOLD),
+            Exit::Unauthorized { .. } | Exit::Rejected { .. } | Exit::DuplicateWorker => self.say(REFUSED),
             // By itself.
             _ => {}
         }

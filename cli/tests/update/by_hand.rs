@@ -1,6 +1,6 @@
 //! `check-update` and `rollback`.
 
-use std::{fs, sync::Arc};
+use std::{fs, process::Command, sync::Arc};
 
 use studio_worker::VERSION;
 
@@ -68,6 +68,31 @@ fn a_worker_that_runs_takes_over_what_is_installed_by_hand_and_goes_back_by_hand
     worker.logs("went back from");
     let version = || studio.get("/api/v1/workers").text().contains(VERSION);
     wait(version, || worker.log());
+    assert_eq!(home.version(), VERSION);
+}
+
+#[test]
+fn what_was_installed_while_no_worker_ran_is_tried_by_the_next_one() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    let worker = home.start();
+    worker.logs(&format!("{} is on trial", *NEXT));
+    worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+    assert_eq!(home.version(), *NEXT);
+}
+
+/// It says its version, so it was installed, and does nothing else: the way back leads through the one before.
+#[test]
+fn a_version_that_can_do_nothing_is_left_by_the_one_before() {
+    let feed = Feed::with(&NEXT, Arc::new(archive(&broken(&NEXT, "exit 3"))));
+    let home = Home::new(&feed, "");
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    assert_eq!(home.run(&["rollback"]).code, 3, "this is the broken one");
+    let before = home.program().with_file_name("studio-worker.old");
+    let said = crate::home::said(Command::new(before).arg("--config").arg(home.config()).arg("rollback"));
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains(&format!("went back from {} to {VERSION}", *NEXT)), "{}", said.out);
     assert_eq!(home.version(), VERSION);
 }
 

@@ -29,4 +29,4 @@ pub use schedule::{
 };
 pub use semver::Version;
 pub use stage::{Bench, Stage, Wanted};
-pub use trial::{TRIAL_TIME, Trial, Verdict};
+pub use trial::{SIGN_INTERVAL, TRIAL_TIME, Trial, Verdict};

@@ -1,9 +1,6 @@
 //! What is remembered of updates beside the program's file, over its ends and starts.
 
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{string::String, vec::Vec};
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -15,7 +12,9 @@ const MAX_REFUSED: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
-    /// What was put in place last, whose trial is not over.
+    /// What lies ready, made so by hand, for a worker that runs to try.
+    pub pending: Option<Version>,
+    /// What was put in place by hand while no worker ran, and was not tried yet.
     pub on_trial: Option<Version>,
     /// What the program's file was before.
     pub previous: Option<Version>,
@@ -49,16 +48,30 @@ impl Record {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// `version` was put in place of `previous`, and has to show what it can do.
-    pub fn put_in_place(&mut self, version: Version, previous: Version) {
+    /// `version` lies ready for a worker that runs.
+    pub fn make_ready(&mut self, version: Version) {
         self.refused.retain(|refused| refused.version != version);
-        self.on_trial = Some(version);
-        self.previous = Some(previous);
+        self.pending = Some(version);
     }
 
-    /// The version on trial is kept.
-    pub fn keep(&mut self) {
-        if let (Some(version), Some(previous)) = (self.on_trial.take(), &self.previous) {
+    /// `version` is about to be put in place of `previous`, untried. One that was never tried itself is no way back: then the
+    /// one before that stays it.
+    pub fn put_in_place(&mut self, version: Version, previous: Version) {
+        self.refused.retain(|refused| refused.version != version);
+        if self.on_trial.is_none() {
+            self.previous = Some(previous);
+        }
+        self.pending = None;
+        self.on_trial = Some(version);
+    }
+
+    /// `version` has passed its trial and takes the place of `previous`, or has it already.
+    pub fn keep(&mut self, version: &Version, previous: Version) {
+        if self.on_trial.as_ref() != Some(version) {
+            self.previous = Some(previous);
+        }
+        (self.pending, self.on_trial) = (None, None);
+        if let Some(previous) = &self.previous {
             self.news = Some(alloc::format!("updated from {previous} to {version}"));
         }
     }
@@ -75,16 +88,24 @@ impl Record {
         self.refused.iter().any(|refused| refused.in_doubt)
     }
 
-    /// `version` was taken away again: it is not installed by itself any more.
-    pub fn go_back(&mut self, version: Version, why: &str, in_doubt: bool) {
-        let back = self.previous.take().map_or_else(|| "the one before".to_string(), |back| back.to_string());
-        self.on_trial = None;
-        self.news = Some(alloc::format!("went back from {version} to {back}: {why}"));
+    /// `version` is no good: it is not installed by itself any more. `own` goes on.
+    pub fn go_back(&mut self, version: Version, own: &Version, why: &str, in_doubt: bool) {
+        if self.on_trial.take().is_some() {
+            self.previous = None;
+        }
+        self.pending = None;
+        self.news = Some(alloc::format!("went back from {version} to {own}: {why}"));
         self.refused.retain(|refused| refused.version != version);
         self.refused.push(Refused { version, why: why.into(), in_doubt });
         if self.refused.len() > MAX_REFUSED {
             self.refused.remove(0);
         }
+    }
+
+    /// The one before was put back in the place of `version`, by hand.
+    pub fn put_back(&mut self, version: Version, before: &Version) {
+        self.go_back(version, before, "by hand", false);
+        self.previous = None;
     }
 }
 
@@ -96,12 +117,18 @@ mod tests {
         Version::parse(text).unwrap()
     }
 
+    /// A record of a version that went back.
+    fn gone_back() -> Record {
+        let mut record = Record::default();
+        record.go_back(version("1.1.0"), &version("1.0.0"), "it ended by itself", false);
+        record
+    }
+
     #[test]
     fn what_is_written_is_read_again() {
-        let mut record = Record::default();
-        record.put_in_place(version("1.1.0"), version("1.0.0"));
-        record.go_back(version("1.1.0"), "it ended by itself", false);
+        let mut record = gone_back();
         record.put_in_place(version("1.2.0"), version("1.0.0"));
+        record.make_ready(version("1.3.0"));
         assert_eq!(Record::parse(&record.to_text()), record);
     }
 
@@ -117,31 +144,38 @@ mod tests {
     #[test]
     fn what_became_of_an_update_is_news() {
         let mut record = Record::default();
-        record.put_in_place(version("1.1.0"), version("1.0.0"));
-        record.keep();
-        assert_eq!(
-            (record.news.as_deref(), record.on_trial.take()),
-            (Some("updated from 1.0.0 to 1.1.0"), None)
-        );
+        record.keep(&version("1.1.0"), version("1.0.0"));
+        assert_eq!(record.news.as_deref(), Some("updated from 1.0.0 to 1.1.0"));
         assert_eq!(record.previous, Some(version("1.0.0")), "there is a way back by hand");
-        record.go_back(version("1.1.0"), "by hand", false);
+        record.put_back(version("1.1.0"), &version("1.0.0"));
         assert_eq!(record.news.as_deref(), Some("went back from 1.1.0 to 1.0.0: by hand"));
-        assert_eq!(record.refused[0].version, version("1.1.0"));
+        assert_eq!((record.refused[0].version.clone(), record.previous), (version("1.1.0"), None));
     }
 
     #[test]
-    fn what_is_put_in_place_by_hand_is_refused_no_more() {
+    fn a_version_that_was_never_tried_is_no_way_back() {
         let mut record = Record::default();
-        record.go_back(version("1.1.0"), "it ended by itself", false);
         record.put_in_place(version("1.1.0"), version("1.0.0"));
+        record.put_in_place(version("1.2.0"), version("1.1.0"));
+        assert_eq!(record.previous, Some(version("1.0.0")));
+        record.keep(&version("1.2.0"), version("1.2.0"));
+        assert_eq!(record.news.as_deref(), Some("updated from 1.0.0 to 1.2.0"));
+    }
+
+    #[test]
+    fn what_is_wanted_by_hand_is_refused_no_more() {
+        let mut record = gone_back();
+        record.put_in_place(version("1.1.0"), version("1.0.0"));
+        assert!(record.refused.is_empty());
+        let mut record = gone_back();
+        record.make_ready(version("1.1.0"));
         assert!(record.refused.is_empty());
     }
 
     #[test]
     fn a_version_that_found_no_studio_is_given_another_chance_if_the_one_before_finds_none_either() {
-        let mut record = Record::default();
-        record.go_back(version("1.1.0"), "it ended by itself", false);
-        record.go_back(version("1.2.0"), "no studio had welcomed it", true);
+        let mut record = gone_back();
+        record.go_back(version("1.2.0"), &version("1.0.0"), "no studio had welcomed it", true);
         assert!(record.is_in_doubt());
         let mut to_blame = record.clone();
         to_blame.settle_doubts(true);
@@ -155,7 +189,7 @@ mod tests {
     fn only_so_many_are_remembered() {
         let mut record = Record::default();
         for minor in 0..40 {
-            record.go_back(Version::new(1, minor, 0), "it ended by itself", false);
+            record.go_back(Version::new(1, minor, 0), &version("1.0.0"), "it ended by itself", false);
         }
         assert_eq!(record.refused.len(), MAX_REFUSED);
         assert_eq!(record.refused.last().unwrap().version, version("1.39.0"));

@@ -1,7 +1,7 @@
-//! The trial of a new version: it is kept when it has shown that it can do what the old one did.
+//! The trial of a new version: it takes over when it has shown that it can do what the old one did.
 //!
-//! The old version starts the new one and watches it. One that gets its welcome and lives on is kept. One that gets none in
-//! time, or ends by itself twice, goes, and the old one takes over again.
+//! The old version starts the new one and watches it work. One that gets its welcome and lives on is kept. One that gets none
+//! in time, hangs, or ends by itself twice, goes, and the old one takes over again.
 
 use alloc::{
     format,
@@ -13,6 +13,10 @@ use crate::time::Mono;
 
 /// How long a new version has until its welcome, and how long it must live.
 pub const TRIAL_TIME: Duration = Duration::from_secs(300);
+/// How often one on trial shows that it turns.
+pub const SIGN_INTERVAL: Duration = Duration::from_secs(5);
+/// How long one that was welcomed may show no sign of life.
+const SILENCE_BOUND: Duration = Duration::from_secs(120);
 /// How often it may end by itself.
 const MAX_ENDS: u32 = 2;
 /// Between its end and its next start.
@@ -23,12 +27,25 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Trial {
     /// How long it has.
     time: Duration,
-    /// When it was started first.
-    began: Option<Mono>,
-    /// When it is to be started.
-    start: Option<Mono>,
-    welcomed: bool,
+    state: State,
     ends: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Beginning,
+    /// It is started then.
+    Stopped {
+        until: Mono,
+    },
+    /// Since then, and not welcomed.
+    Started {
+        at: Mono,
+    },
+    /// It showed a sign of life then.
+    Welcomed {
+        alive: Mono,
+    },
 }
 
 /// What was seen of the version on trial.
@@ -36,8 +53,8 @@ pub struct Trial {
 pub enum Seen {
     /// Nothing but time passed.
     Nothing,
-    /// It got its welcome.
-    Welcomed,
+    /// It got its welcome, and turns.
+    Alive,
     /// It ended.
     Ended(End),
     /// It could not be started at all.
@@ -51,6 +68,8 @@ pub enum End {
     Passed,
     /// It was told to end, by a signal or by its owner.
     Told,
+    /// The studio refused the worker, whatever its version.
+    Refused,
     /// By itself: for a person to read.
     ByItself(String),
 }
@@ -71,6 +90,8 @@ pub enum Verdict {
         /// Whether the studio may be to blame: it ran, and was not welcomed.
         in_doubt: bool,
     },
+    /// It could not be tried, through no fault of its own: the old one takes over again.
+    Untried,
     /// The owner wants the worker to end.
     Leave,
 }
@@ -78,43 +99,45 @@ pub enum Verdict {
 impl Trial {
     /// A version that has `time` until its welcome ([`TRIAL_TIME`]).
     pub fn new(time: Duration) -> Self {
-        Self { time, began: None, start: None, welcomed: false, ends: 0 }
+        Self { time, state: State::Beginning, ends: 0 }
     }
 
     /// What to do about what was seen.
     pub fn next(&mut self, now: Mono, seen: Seen) -> Verdict {
-        let began = *self.began.get_or_insert_with(|| {
-            self.start = Some(now);
-            now
-        });
         match seen {
             Seen::Nothing => {}
-            Seen::Welcomed => self.welcomed = true,
+            Seen::Alive => self.state = State::Welcomed { alive: now },
             Seen::Ended(End::Told) => return Verdict::Leave,
             Seen::Ended(End::Passed) => return Verdict::Keep,
+            Seen::Ended(End::Refused) => return Verdict::Untried,
             Seen::Ended(End::ByItself(how)) => {
                 self.ends += 1;
                 if self.ends >= MAX_ENDS {
                     return back(format!("it ended by itself twice, the last time {how}"));
                 }
-                self.start = Some(now + PAUSE);
+                self.state = State::Stopped { until: now + PAUSE };
             }
             Seen::Unstartable(why) => return back(format!("it can't be started: {why}")),
         }
-        let end = began + self.time;
-        if !self.welcomed && now >= end {
-            let why = format!("no studio had welcomed it after {} s", self.time.as_secs());
-            return Verdict::GoBack { why, in_doubt: self.ends == 0 };
-        }
-        match self.start {
-            Some(at) if at <= now => {
-                self.start = None;
-                Verdict::Start
+        match self.state {
+            State::Beginning => self.start(now),
+            State::Stopped { until } if now >= until => self.start(now),
+            State::Stopped { until } => Verdict::Wait(until),
+            State::Started { at } if now >= at + self.time => {
+                let why = format!("no studio had welcomed it after {} s", self.time.as_secs());
+                Verdict::GoBack { why, in_doubt: self.ends == 0 }
             }
-            Some(at) => Verdict::Wait(at),
-            None if self.welcomed => Verdict::Wait(now + self.time),
-            None => Verdict::Wait(end),
+            State::Started { at } => Verdict::Wait(at + self.time),
+            State::Welcomed { alive } if now >= alive + SILENCE_BOUND => {
+                back(format!("it hangs: for {} s it showed no sign of life", SILENCE_BOUND.as_secs()))
+            }
+            State::Welcomed { alive } => Verdict::Wait(alive + SILENCE_BOUND),
         }
+    }
+
+    fn start(&mut self, now: Mono) -> Verdict {
+        self.state = State::Started { at: now };
+        Verdict::Start
     }
 }
 
@@ -149,8 +172,10 @@ mod tests {
     fn one_that_is_welcomed_and_lives_on_is_kept() {
         let mut trial = started();
         assert_eq!(trial.next(at(10), Seen::Nothing), Verdict::Wait(at(310)));
-        assert!(matches!(trial.next(at(12), Seen::Welcomed), Verdict::Wait(_)));
-        assert!(matches!(trial.next(at(10_000), Seen::Nothing), Verdict::Wait(until) if until > at(10_000)));
+        for secs in (12..10_000).step_by(60) {
+            assert!(matches!(trial.next(at(secs), Seen::Alive), Verdict::Wait(until) if until > at(secs)));
+            assert!(matches!(trial.next(at(secs + 59), Seen::Nothing), Verdict::Wait(_)));
+        }
         assert_eq!(trial.next(at(10_001), Seen::Ended(End::Passed)), Verdict::Keep);
     }
 
@@ -160,6 +185,16 @@ mod tests {
         assert!(matches!(trial.next(at(309), Seen::Nothing), Verdict::Wait(_)));
         let Verdict::GoBack { why, in_doubt } = trial.next(at(310), Seen::Nothing) else { panic!() };
         assert!(why.contains("300 s") && in_doubt, "{why}");
+    }
+
+    #[test]
+    fn one_that_hangs_goes_back() {
+        let mut trial = started();
+        trial.next(at(12), Seen::Alive);
+        trial.next(at(100), Seen::Alive);
+        assert_eq!(trial.next(at(219), Seen::Nothing), Verdict::Wait(at(220)));
+        let Verdict::GoBack { why, in_doubt } = trial.next(at(220), Seen::Nothing) else { panic!() };
+        assert!(!in_doubt && why.contains("it hangs"), "{why}");
     }
 
     #[test]
@@ -174,32 +209,40 @@ mod tests {
     #[test]
     fn also_when_it_was_welcomed_before() {
         let mut trial = started();
-        trial.next(at(11), Seen::Welcomed);
+        trial.next(at(11), Seen::Alive);
         trial.next(at(50), by_itself());
         assert_eq!(trial.next(at(51), Seen::Nothing), Verdict::Start);
+        assert_eq!(
+            trial.next(at(52), Seen::Nothing),
+            Verdict::Wait(at(351)),
+            "the first welcome is not its own"
+        );
         assert!(matches!(trial.next(at(60), by_itself()), Verdict::GoBack { .. }));
     }
 
     #[test]
-    fn a_second_start_gives_no_more_time() {
+    fn a_second_start_has_its_time_and_no_third_one_follows() {
         let mut trial = started();
         trial.next(at(200), by_itself());
-        trial.next(at(201), Seen::Nothing);
-        assert!(matches!(trial.next(at(310), Seen::Nothing), Verdict::GoBack { .. }));
+        assert_eq!(trial.next(at(201), Seen::Nothing), Verdict::Start);
+        assert!(matches!(trial.next(at(500), Seen::Nothing), Verdict::Wait(_)));
+        assert!(matches!(trial.next(at(501), Seen::Nothing), Verdict::GoBack { in_doubt: false, .. }));
     }
 
     #[test]
     fn one_that_cannot_be_started_goes_back_at_once() {
         let mut trial = started();
-        assert!(matches!(
-            trial.next(at(10), Seen::Unstartable("Exec format error".into())),
-            Verdict::GoBack { .. }
-        ));
+        let unstartable = Seen::Unstartable("Exec format error".into());
+        assert!(matches!(trial.next(at(10), unstartable), Verdict::GoBack { .. }));
     }
 
     #[test]
     fn one_that_was_told_to_end_is_not_started_again() {
-        let mut trial = started();
-        assert_eq!(trial.next(at(11), Seen::Ended(End::Told)), Verdict::Leave);
+        assert_eq!(started().next(at(11), Seen::Ended(End::Told)), Verdict::Leave);
+    }
+
+    #[test]
+    fn a_worker_that_the_studio_refuses_says_nothing_about_its_version() {
+        assert_eq!(started().next(at(11), Seen::Ended(End::Refused)), Verdict::Untried);
     }
 }

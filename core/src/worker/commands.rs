@@ -218,6 +218,11 @@ impl Worker {
     /// Takes no more jobs; ends when what is in hand is delivered.
     pub(super) fn drain(&mut self) {
         self.draining = true;
+        // It was about to make way, and nothing is in its hands: its owner's word counts more.
+        if let Some(exit @ Exit::MadeWay) = &mut self.exit {
+            *exit = Exit::Drained;
+            return;
+        }
         let bound = self.options.drain_time;
         self.timers.set(Timer::Drain, self.after(bound));
         let what = match self.jobs.claimed() {
@@ -265,7 +270,10 @@ impl Worker {
 
     /// Ends at once: a running job is failed as retryable.
     pub(super) fn stop(&mut self, why: &str) {
-        if self.exit.is_some() {
+        if let Some(exit) = &mut self.exit {
+            if *exit == Exit::MadeWay {
+                *exit = Exit::Stopped;
+            }
             // Not even the last frames are waited for any more.
             self.timers.set(Timer::Linger, self.now.mono);
             return;

@@ -88,6 +88,18 @@ fn a_signal_counts_more() {
 }
 
 #[test]
+fn a_signal_counts_more_also_while_the_session_closes() {
+    for (command, exit) in [(Command::Drain, Exit::Drained), (Command::Stop, Exit::Stopped)] {
+        let mut rig = Rig::serving();
+        rig.command(Command::MakeWay);
+        assert_eq!(rig.closed_with(), [1000]);
+        rig.command(command);
+        rig.closed(1000);
+        assert_eq!(rig.exit(), Some(exit));
+    }
+}
+
+#[test]
 fn a_paused_worker_makes_way_and_says_paused() {
     let mut rig = running("j-1");
     rig.command(Command::Pause);
