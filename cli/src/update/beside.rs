@@ -127,7 +127,7 @@ struct Looking {
     /// What lies ready is kept so.
     locked: Option<Locked>,
     /// Of what is remembered, as it was seen last; none before the first look.
-    stamp: Option<Option<SystemTime>>,
+    stamp: Option<SystemTime>,
     decided: Option<AutoUpdateDecision>,
     /// Nothing is looked for before then.
     quiet: Duration,
@@ -272,7 +272,7 @@ impl Looking {
         let (stamp, status) = (self.place.record_stamp(), self.handle.observers().status());
         // Whether another version is any good shows at its welcome.
         let is_ready = status.is_connected() && !is_paused(&status) && self.began.elapsed() >= self.quiet;
-        if self.stamp == Some(stamp) || !is_ready {
+        if self.stamp == stamp || !is_ready {
             return None;
         }
         let record = self.place.record();
@@ -282,12 +282,12 @@ impl Looking {
             (None, Some(version)) if version != self.own => Ready::InPlace(version, self.place.lock().ok()?),
             (None, Some(_)) => return None,
             (None, None) => {
-                self.stamp = Some(stamp);
+                self.stamp = stamp;
                 let is_other = self.place.version().is_some_and(|version| version != self.own);
                 return is_other.then_some(Ready::InUse);
             }
         };
-        self.stamp = Some(stamp);
+        self.stamp = stamp;
         Some(ready)
     }
 
