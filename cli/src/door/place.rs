@@ -56,6 +56,7 @@ impl Drop for Open {
 
 /// Makes a folder that only its owner can enter, also where it is there already.
 fn make_private(folder: &Path) -> io::Result<()> {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "elsewhere folders have no mode"))]
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

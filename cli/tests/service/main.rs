@@ -16,10 +16,14 @@ mod real;
 mod release;
 #[cfg(target_os = "linux")]
 mod rig;
+#[cfg(target_os = "linux")]
+mod signed;
 
 #[cfg(target_os = "linux")]
 fn main() {
-    let trials = [install::ALL, notified::ALL, held::ALL, analyzed::ALL, real::ALL, release::ALL].concat();
+    let trials =
+        [install::ALL, notified::ALL, held::ALL, analyzed::ALL, real::ALL, release::ALL, signed::ALL]
+            .concat();
     let trials = trials.into_iter().map(|Case { name, missing, test }| {
         let trial = libtest_mimic::Trial::test(name, move || {
             test();

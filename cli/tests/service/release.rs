@@ -18,25 +18,24 @@ pub(crate) const ALL: &[Case] = cases![|| None;
     an_archive_is_what_the_updater_finds
     the_same_program_gives_the_same_archive
     a_program_of_another_version_is_not_released
-    a_signature_is_beside_the_archive_or_it_is_an_error
     the_units_of_the_package_and_of_the_program_are_the_same
 ];
 
 const VERSION: &str = studio_worker::VERSION;
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// The target triple of this machine.
-fn host() -> String {
+pub(crate) fn host() -> String {
     let output = Command::new("rustc").arg("-vV").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     said.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
 }
 
 /// The script that releases, with a stand-in of the program.
-fn release(home: &Home, out: &str) -> Command {
+pub(crate) fn release(home: &Home, out: &str) -> Command {
     let program = home.path("program");
     if !program.exists() {
         write_script(&program, &format!("echo studio-worker {VERSION}"));
@@ -44,23 +43,23 @@ fn release(home: &Home, out: &str) -> Command {
     let mut command = Command::new(repository().join("cli/packaging/release"));
     command.arg("--out").arg(home.path(out)).arg("--program").arg(program);
     // As a clone has it, and as an archive of the sources.
-    command.env("SOURCE_DATE_EPOCH", "1700000000").env_remove("MINISIGN_PASSWORD");
+    command.env("SOURCE_DATE_EPOCH", "1700000000");
     command
 }
 
-fn made(mut command: Command) {
+pub(crate) fn made(mut command: Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn fails(mut command: Command) -> String {
+pub(crate) fn fails(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()
 }
 
 /// The files in a folder, as a feed lists them.
-fn feed(folder: &Path) -> Feed {
+pub(crate) fn feed(folder: &Path) -> Feed {
     let assets = fs::read_dir(folder).unwrap().map(|entry| {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
@@ -127,42 +126,6 @@ fn a_program_of_another_version_is_not_released() {
     let mut command = release(&home, "out");
     command.arg("--sign");
     assert!(fails(command).contains("--sign is not known"));
-}
-
-fn a_signature_is_beside_the_archive_or_it_is_an_error() {
-    let home = Home::with("");
-    fs::write(home.path("key"), "secret\n").unwrap();
-    // It signs what it is told to, with the key that it is told.
-    home.stand_in(
-        "minisign",
-        "[ \"$1 $2\" = '-S -s' ] && grep -q secret \"$3\" && echo signed > \"${PWD_OF_CALLER}/$7\"",
-    );
-    let path = |first: &Path| {
-        let system = std::env::var_os("PATH").unwrap_or_default();
-        std::env::join_paths(std::iter::once(first.to_owned()).chain(std::env::split_paths(&system))).unwrap()
-    };
-    let signing = |key: &str| {
-        let mut command = release(&home, "out");
-        command.arg("--key").arg(home.path(key)).env("PATH", path(&home.path("bin")));
-        // The stand-in works in this home.
-        command.env("HOME", home.dir.path()).env("PWD_OF_CALLER", home.path("out"));
-        command.env("RUSTUP_HOME", rustup_home());
-        command
-    };
-    assert!(fails(signing("nothing")).contains("there is no key at"));
-    made(signing("key"));
-    let feed = feed(&home.path("out"));
-    let package = feed.releases()[0].package(&host()).unwrap();
-    let signature = home.path("out").join(&package.minisig.unwrap().name);
-    assert_eq!(fs::read_to_string(signature).unwrap(), "signed\n");
-    home.stand_in("minisign", "echo 'Wrong password for that key' >&2; exit 1");
-    assert!(fails(signing("key")).contains("Wrong password"));
-}
-
-/// Where rustup's compilers are, for a home that is not the user's.
-fn rustup_home() -> PathBuf {
-    let named = std::env::var_os("RUSTUP_HOME").map(PathBuf::from);
-    named.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".rustup"))
 }
 
 fn the_units_of_the_package_and_of_the_program_are_the_same() {

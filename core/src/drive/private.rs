@@ -9,6 +9,7 @@ use std::{
 
 /// To open a file by: one that is made is for its owner to read and to write.
 pub(crate) fn file() -> OpenOptions {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "elsewhere files have no mode"))]
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -289,8 +289,8 @@ mod elsewhere {
 
     /// There are no groups: whoever waits for the program kills it.
     pub(super) type Id = ();
-    /// Nor is there a guard.
-    pub(super) type Leash = std::convert::Infallible;
+    /// Nor is there a guard: nobody ever has one of these.
+    pub(super) type Leash = std::process::ChildStdin;
 
     pub(super) struct Guard;
 
