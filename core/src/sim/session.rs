@@ -91,6 +91,10 @@ impl Game {
             sent: 0,
         };
         game.drain();
+        if registered {
+            // Else most plays would be over before the first job is taken.
+            game.command(Command::Presence(Some(UserPresence::Idle)));
+        }
         game
     }
 
