@@ -86,7 +86,7 @@ fn a_meter_hears_of_all_that_happens_from_the_first_attempt_to_connect_on() {
     // More than the loop has room for.
     for _ in 0..1_007 {
         handle.log(LogLine {
-            level: LogLevel::Debug,
+            level: LogLevel::Info,
             category: "t".into(),
             message: "m".into(),
             job_id: None,
