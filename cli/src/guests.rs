@@ -6,8 +6,8 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -27,7 +27,13 @@ pub(crate) trait Guest: Read + Write + Send + 'static {
 
     /// Says that nothing more will be written.
     fn finish(&self);
+
+    /// What ends the connection from another thread, also while it is read from.
+    fn ender(&self) -> io::Result<Ender>;
 }
+
+/// Ends a connection.
+pub(crate) type Ender = Box<dyn Fn() + Send + Sync>;
 
 impl Guest for TcpStream {
     fn bound(&self, read: Duration, write: Duration) -> io::Result<()> {
@@ -38,6 +44,13 @@ impl Guest for TcpStream {
     fn finish(&self) {
         // One that has gone has gone.
         let _ = self.shutdown(Shutdown::Write);
+    }
+
+    fn ender(&self) -> io::Result<Ender> {
+        let same = self.try_clone()?;
+        Ok(Box::new(move || {
+            let _ = same.shutdown(Shutdown::Both);
+        }))
     }
 }
 
@@ -50,6 +63,13 @@ impl Guest for std::os::unix::net::UnixStream {
 
     fn finish(&self) {
         let _ = self.shutdown(Shutdown::Write);
+    }
+
+    fn ender(&self) -> io::Result<Ender> {
+        let same = self.try_clone()?;
+        Ok(Box::new(move || {
+            let _ = same.shutdown(Shutdown::Both);
+        }))
     }
 }
 
@@ -81,29 +101,35 @@ impl Listener for TcpListener {
     }
 }
 
-/// Those who are served. Dropped, no more come, and those who are there get a moment to leave.
+/// Those who are served. Dropped, no more come, those who have asked for nothing yet are sent away, and the others get a
+/// moment to leave.
 pub(crate) struct Guests {
     listener: Arc<dyn Listener>,
     closed: Arc<AtomicBool>,
-    present: Arc<AtomicUsize>,
+    seats: Arc<Seats>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Guests {
-    /// Calls `serve` for each guest, with whether it is over. Those beyond `most` are turned away.
+    /// Calls `serve` for each guest, with its visit. Where there would be more than `most`, the one leaves that has been
+    /// there longest without having asked for anything; if there is none, the new one is turned away.
     pub(crate) fn serve(
         name: &'static str,
         listener: Arc<dyn Listener>,
         most: usize,
-        serve: impl Fn(Box<dyn Guest>, &AtomicBool) + Send + Sync + 'static,
+        serve: impl Fn(Box<dyn Guest>, &Visit) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let (closed, present) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (inside, over, count) = (Arc::clone(&listener), Arc::clone(&closed), Arc::clone(&present));
+        let (closed, seats) = (Arc::new(AtomicBool::new(false)), Arc::new(Seats::default()));
+        let (inside, over, taken) = (Arc::clone(&listener), Arc::clone(&closed), Arc::clone(&seats));
         let serve = Arc::new(serve);
         let accepting = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || {
             while !over.load(Ordering::SeqCst) {
-                let guest = match inside.accept() {
-                    Ok(guest) => guest,
+                let accepted = inside.accept().and_then(|guest| {
+                    let ender = guest.ender()?;
+                    Ok((guest, ender))
+                });
+                let (guest, ender) = match accepted {
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         log::debug!("{name}: nobody can be let in: {error}");
                         thread::sleep(TROUBLE);
@@ -113,22 +139,22 @@ impl Guests {
                 if over.load(Ordering::SeqCst) {
                     break;
                 }
-                let seat = Seat::take(&count);
-                if count.load(Ordering::SeqCst) > most {
+                let Some(seat) = taken.take(most, ender) else {
                     log::debug!("{name}: {most} are served already, so another one was turned away");
                     continue;
-                }
-                let (serve, over) = (Arc::clone(&serve), Arc::clone(&over));
-                let served = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || {
-                    let _seat = seat;
-                    serve(guest, &over);
-                });
+                };
+                let visit = Visit { closed: Arc::clone(&over), seat };
+                let serve = Arc::clone(&serve);
+                let served = thread::Builder::new()
+                    .name(name.into())
+                    .stack_size(STACK)
+                    .spawn(move || serve(guest, &visit));
                 if let Err(error) = served {
                     log::debug!("{name}: no thread can be had: {error}");
                 }
             }
         })?;
-        Ok(Self { listener, closed, present, accepting: Some(accepting) })
+        Ok(Self { listener, closed, seats, accepting: Some(accepting) })
     }
 }
 
@@ -143,7 +169,7 @@ impl Drop for Guests {
                 thread::sleep(Duration::from_millis(5));
             }
         }
-        while self.present.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+        while self.seats.dismiss() > 0 && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -151,29 +177,90 @@ impl Drop for Guests {
 
 impl fmt::Debug for Guests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guests").field("present", &self.present).finish_non_exhaustive()
+        f.debug_struct("Guests").field("present", &self.seats.lock().len()).finish_non_exhaustive()
     }
 }
 
-/// A guest's place among those who are served, also when serving panics.
-struct Seat(Arc<AtomicUsize>);
+/// One guest's visit.
+pub(crate) struct Visit {
+    closed: Arc<AtomicBool>,
+    seat: Seat,
+}
+
+impl Visit {
+    /// Whether it is over.
+    pub(crate) fn closed(&self) -> &AtomicBool {
+        &self.closed
+    }
+}
+
+/// Who is there, in the order in which they came.
+#[derive(Default)]
+struct Seats(Mutex<Vec<Seated>>);
+
+struct Seated {
+    number: u64,
+    /// What sends it away; none once it has asked for something, or was sent away.
+    ender: Option<Ender>,
+}
+
+impl Seats {
+    /// A place for another one, which `ender` sends away as long as it asks for nothing.
+    fn take(self: &Arc<Self>, most: usize, ender: Ender) -> Option<Seat> {
+        let mut seated = self.lock();
+        if seated.len() >= most {
+            let ender = seated.iter_mut().find_map(|seated| seated.ender.take());
+            // Those who were sent away need a moment to leave.
+            if seated.len() >= 2 * most {
+                return None;
+            }
+            ender?();
+        }
+        let number = seated.last().map_or(0, |last| last.number + 1);
+        seated.push(Seated { number, ender: Some(ender) });
+        Some(Seat { seats: Arc::clone(self), number })
+    }
+
+    /// Sends away those who have asked for nothing; how many are there.
+    fn dismiss(&self) -> usize {
+        let mut seated = self.lock();
+        seated.iter_mut().filter_map(|seated| seated.ender.take()).for_each(|ender| ender());
+        seated.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Seated>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A guest's place among those who are served. It is free again afterwards, also when serving panics.
+struct Seat {
+    seats: Arc<Seats>,
+    number: u64,
+}
 
 impl Seat {
-    fn take(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(count))
+    /// It has asked for something.
+    fn keep(&self) {
+        let mut seated = self.seats.lock();
+        seated
+            .iter_mut()
+            .filter(|seated| seated.number == self.number)
+            .for_each(|seated| seated.ender = None);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.seats.lock().retain(|seated| seated.number != self.number);
     }
 }
 
-/// Reads up to and with what ends it, at most `bytes` and for at most `patience`, however slowly it comes.
+/// Reads what a guest asks for, up to and with what ends it, at most `bytes` and for at most `patience`, however slowly it
+/// comes.
 pub(crate) fn read_until(
     guest: &mut dyn Guest,
+    visit: &Visit,
     is_whole: impl Fn(&[u8]) -> bool,
     bytes: usize,
     patience: Duration,
@@ -195,6 +282,7 @@ pub(crate) fn read_until(
             Err(error) => return Err(error),
         }
     }
+    visit.seat.keep();
     Ok(read)
 }
 
@@ -215,5 +303,71 @@ pub(crate) fn stays(guest: &mut dyn Guest, span: Duration, write: Duration) -> b
             error.kind(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 3;
+
+    /// Guests who are answered with what they ask.
+    fn echo() -> (Guests, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let guests = Guests::serve("test", Arc::new(listener), MOST, |mut guest, visit| {
+            let patience = Duration::from_secs(60);
+            if let Ok(line) = read_until(&mut *guest, visit, |read| read.ends_with(b"\n"), 64, patience) {
+                let _ = guest.write_all(&line);
+                while !visit.closed().load(Ordering::SeqCst)
+                    && stays(&mut *guest, Duration::from_millis(5), patience)
+                {}
+            }
+            guest.finish();
+        });
+        (guests.unwrap(), address)
+    }
+
+    fn come(address: std::net::SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask(stream: &mut TcpStream) -> io::Result<()> {
+        stream.write_all(b"hello\n")?;
+        stream.read_exact(&mut [0; 6])
+    }
+
+    #[test]
+    fn who_has_said_nothing_for_longest_makes_room_and_who_has_asked_stays() {
+        let (guests, address) = echo();
+        let mut first = come(address);
+        ask(&mut first).unwrap();
+        let mut silent: Vec<_> = (0..2).map(|_| come(address)).collect();
+        let mut third = come(address);
+        ask(&mut third).unwrap();
+        assert_eq!(silent[0].read(&mut [0; 8]).unwrap(), 0, "the oldest of those was sent away");
+        ask(&mut silent[1]).unwrap();
+        // All of them have asked now.
+        let mut fourth = come(address);
+        assert!(ask(&mut fourth).is_err());
+        drop((first, third, silent));
+        drop(guests);
+    }
+
+    #[test]
+    fn who_says_nothing_is_not_waited_for_at_the_end() {
+        let (guests, address) = echo();
+        let silent: Vec<_> = (0..MOST).map(|_| come(address)).collect();
+        let seats = Arc::clone(&guests.seats);
+        while seats.lock().len() < MOST {
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(guests);
+        assert_eq!(seats.lock().len(), 0, "all have left");
+        drop(silent);
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use studio_worker_core::text::plain;
 
 use crate::{
     Error,
@@ -41,11 +42,11 @@ impl Pause {
             if is_over(&state) {
                 let ended = state.recent_jobs.iter().find(|ended| ended.job_id == job.job_id);
                 let outcome = ended.map_or("over", |ended| &ended.outcome);
-                writeln!(out, "{}", text::plain(&format!("job {}: {outcome}", job.job_id)))?;
+                writeln!(out, "{}", plain(format!("job {}: {outcome}", job.job_id)))?;
                 return Ok(());
             }
         }
-        Err(Error::Argument(format!("the worker ended before job {} was over", text::plain(&job.job_id))))
+        Err(Error::Argument(format!("the worker ended before job {} was over", plain(job.job_id.clone()))))
     }
 }
 
@@ -69,7 +70,7 @@ impl End {
             Some(job) => format!("draining: job {} is finished first", job.job_id),
             None => "draining".into(),
         };
-        writeln!(out, "{}", text::plain(&what))?;
+        writeln!(out, "{}", plain(what))?;
         self.wait(file, &state, DRAIN_PATIENCE, out)
     }
 
@@ -120,7 +121,7 @@ impl Logs {
         let mut call = Call::ask(file, Asked::Logs { lines, follow })?;
         while let Some(answer) = call.answer()? {
             match answer {
-                Answer::Line { text } => writeln!(out, "{}", text::plain(&text))?,
+                Answer::Line { text } => writeln!(out, "{}", plain(text))?,
                 Answer::Missed { lines } => {
                     writeln!(out, "… {lines} lines are lost, since they came too fast")?;
                 }

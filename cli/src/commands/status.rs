@@ -7,6 +7,7 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
+use studio_worker_core::text::{plain, plain_json};
 
 use super::view::View;
 use crate::{
@@ -51,7 +52,7 @@ impl Status {
             if let Ok(state) = live {
                 status["live"] = json!(state);
             }
-            writeln!(out, "{status:#}")?;
+            writeln!(out, "{}", plain_json(format!("{status:#}")))?;
         } else {
             // With the empty line at the end that the published programs print, too.
             let (status, lines) = (runtime::format_status(&config, file.path()), live_lines(&live));
@@ -66,7 +67,7 @@ fn live_lines(live: &Result<State, CallError>) -> String {
     let lines = match live {
         Ok(state) => text::live(state),
         Err(CallError::NobodyRuns { .. }) => Vec::new(),
-        Err(problem) => vec![("worker:", text::plain(&problem.to_string()))],
+        Err(problem) => vec![("worker:", plain(problem.to_string()))],
     };
     let mut text = String::new();
     for (name, value) in lines {
@@ -80,7 +81,7 @@ fn check(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
     let (line, code) = match Call::for_state(file, Asked::Status) {
         Ok(state) => (text::checked(&state), if state.is_serving() { 0 } else { NOT_CONNECTED }),
         Err(CallError::NobodyRuns { .. }) => ("not running".to_owned(), NOT_RUNNING),
-        Err(problem) => (text::plain(&problem.to_string()), NOT_CONNECTED),
+        Err(problem) => (plain(problem.to_string()), NOT_CONNECTED),
     };
     writeln!(out, "{line}")?;
     out.flush()?;

@@ -13,7 +13,7 @@ use serde_json::json;
 use studio_worker_core::{
     engine::{Engine, Models, Output},
     machine::Transfer,
-    text::plain,
+    text::{plain, plain_json},
     wire::TaskKind,
 };
 
@@ -67,7 +67,7 @@ impl Try {
         if let (Output::Json(value), None) = (&tried.output, &self.out) {
             match trial::text_of(value) {
                 Some(text) => writeln!(out, "{}", lines(text))?,
-                None => writeln!(out, "{value:#}")?,
+                None => writeln!(out, "{}", plain_json(format!("{value:#}")))?,
             }
             let _ = writeln!(io::stderr(), "{} took {seconds:.1} s", tried.model);
             return Ok(());
@@ -146,7 +146,7 @@ impl Engines {
                 .map(|missing| json!({ "engine": missing.engine, "what": missing.what, "how": missing.how }));
             let found =
                 json!({ "services": services.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() });
-            return Ok(writeln!(out, "{found:#}")?);
+            return Ok(writeln!(out, "{}", plain_json(format!("{found:#}")))?);
         }
         let mut table = format!("{:<10}  {:<9}  models\n", "engine", "kind");
         for service in &found.services {

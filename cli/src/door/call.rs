@@ -35,6 +35,12 @@ pub enum CallError {
         /// Why.
         problem: String,
     },
+    /// Perhaps somebody is, and perhaps not.
+    #[error("whether a worker runs can't be told: {problem}; ask as the user who would run it")]
+    Untold {
+        /// Why.
+        problem: String,
+    },
     /// It was asked, and would not.
     #[error("the worker would not: {0}")]
     Refused(String),
@@ -51,15 +57,19 @@ pub struct Call {
 impl Call {
     /// Asks the worker that runs with `config`.
     pub fn ask(config: &ConfigFile, asked: Asked) -> Result<Self, CallError> {
-        let (mut guest, token) = Place::of(config).enter().map_err(|error| match lock::running(config) {
-            // There is a door as soon as there is something to tell.
-            Some(pid)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-            {
-                CallError::Unreachable { pid, problem: "its door is not open (yet); its log says why".into() }
+        let (mut guest, token) = Place::of(config).enter().map_err(|error| {
+            let is_shut = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+            match lock::running(config) {
+                // There is a door as soon as there is something to tell.
+                Some(pid) if is_shut => {
+                    let problem = "its door is not open (yet); its log says why".into();
+                    CallError::Unreachable { pid, problem }
+                }
+                Some(pid) => CallError::Unreachable { pid, problem: error.to_string() },
+                None if is_shut => CallError::NobodyRuns { config: config.path().display().to_string() },
+                // Whom the system keeps out of the door, it keeps out of the lock.
+                None => CallError::Untold { problem: error.to_string() },
             }
-            Some(pid) => CallError::Unreachable { pid, problem: error.to_string() },
-            None => CallError::NobodyRuns { config: config.path().display().to_string() },
         })?;
         let patience = match asked {
             Asked::Logs { follow: true, .. } => PATIENCE_WITH_LOGS,

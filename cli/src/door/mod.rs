@@ -74,7 +74,7 @@ impl Door {
         let (listener, token, place) = Place::of(config).open()?;
         let host = Host::new(handle, updates, token);
         let guests =
-            Guests::serve("door", listener, MAX_GUESTS, move |guest, closed| host.serve(guest, closed))?;
+            Guests::serve("door", listener, MAX_GUESTS, move |guest, visit| host.serve(guest, visit))?;
         Ok(Self { _guests: guests, _place: place, _keeping: keeping })
     }
 }

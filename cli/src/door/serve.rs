@@ -15,7 +15,7 @@ use super::{
     said::{Answer, Asked, Request, State},
 };
 use crate::{
-    guests::{Guest, read_until, stays},
+    guests::{Guest, Visit, read_until, stays},
     logging,
 };
 
@@ -46,16 +46,17 @@ impl Host {
     }
 
     /// Serves one guest to its end.
-    pub(super) fn serve(&self, mut guest: Box<dyn Guest>, closed: &AtomicBool) {
+    pub(super) fn serve(&self, mut guest: Box<dyn Guest>, visit: &Visit) {
         // Whatever goes wrong is the guest's business: it sees that the connection ends.
-        if let Err(error) = self.answer(&mut *guest, closed) {
+        if let Err(error) = self.answer(&mut *guest, visit) {
             log::debug!("a guest at the door left early: {error}");
         }
         guest.finish();
     }
 
-    fn answer(&self, guest: &mut dyn Guest, closed: &AtomicBool) -> io::Result<()> {
-        let line = match read_until(guest, |read| read.contains(&b'\n'), MAX_ASKED, PATIENCE) {
+    fn answer(&self, guest: &mut dyn Guest, visit: &Visit) -> io::Result<()> {
+        let closed = visit.closed();
+        let line = match read_until(guest, visit, |read| read.contains(&b'\n'), MAX_ASKED, PATIENCE) {
             Ok(line) => line,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return refuse(guest, "a question is one line of at most 4 KiB");

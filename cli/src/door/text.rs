@@ -2,16 +2,9 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use studio_worker_core::time::Wall;
+use studio_worker_core::{text::plain, time::Wall};
 
 use super::said::{Ended, Job, Moved, State};
-
-/// A text of others' without what would change how a terminal shows the rest.
-pub(crate) fn plain(text: &str) -> String {
-    let turns =
-        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.replace(|c: char| c.is_control() || turns(c), " ")
-}
 
 /// The lines of `status` about a worker that runs, as names and values.
 pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
@@ -65,7 +58,7 @@ pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
         };
         lines.push(("next_update_check:", format!("{next}{last}")));
     }
-    lines.into_iter().map(|(name, value)| (name, plain(&value))).collect()
+    lines.into_iter().map(|(name, value)| (name, plain(value))).collect()
 }
 
 /// The same in one line, and without what changes by itself: for logs of a watch.
@@ -88,7 +81,7 @@ pub(crate) fn summary(state: &State) -> String {
     if let Some(job) = state.recent_jobs.first() {
         let _ = write!(line, "; last: {} {}", job.job_id, job.outcome);
     }
-    plain(&line)
+    plain(line)
 }
 
 /// What `pause` says.
@@ -97,12 +90,12 @@ pub(crate) fn paused(state: &State) -> String {
         Some(job) => format!("job {} is still finished ({})", job.job_id, named(job)),
         None => "no job runs".into(),
     };
-    plain(&format!("paused until `studio-worker resume` or a restart; {running}"))
+    plain(format!("paused until `studio-worker resume` or a restart; {running}"))
 }
 
 /// What `resume` says.
 pub(crate) fn resumed(state: &State) -> String {
-    plain(&match state.hindrance() {
+    plain(match state.hindrance() {
         None => "resumed: jobs are taken".into(),
         Some(why) => format!("resumed, but no jobs are taken: {why}"),
     })
@@ -118,7 +111,7 @@ pub(crate) fn checked(state: &State) -> String {
         },
         None => "starting".into(),
     };
-    plain(&state)
+    plain(state)
 }
 
 /// A job in a few words.

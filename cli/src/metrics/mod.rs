@@ -25,7 +25,7 @@ use studio_worker_core::drive::{Meter, WorkerHandle};
 
 use crate::{
     Error,
-    guests::{Guest, Guests, read_until},
+    guests::{Guest, Guests, Visit, read_until},
 };
 use tally::Tally;
 
@@ -65,8 +65,8 @@ impl Listening {
         }
         let tally = Arc::new(Tally::new());
         handle.metered_by(Arc::clone(&tally) as Arc<dyn Meter>);
-        let guests = Guests::serve("metrics", Arc::new(listener), MAX_GUESTS, move |mut guest, _| {
-            if let Err(error) = answer(&mut *guest, &tally) {
+        let guests = Guests::serve("metrics", Arc::new(listener), MAX_GUESTS, move |mut guest, visit| {
+            if let Err(error) = answer(&mut *guest, visit, &tally) {
                 log::debug!("a request for metrics came to nothing: {error}");
             }
             guest.finish();
@@ -80,9 +80,9 @@ impl Listening {
 #[derive(Debug)]
 pub struct Metrics(#[allow(dead_code, reason = "held")] Guests);
 
-fn answer(guest: &mut dyn Guest, tally: &Tally) -> io::Result<()> {
+fn answer(guest: &mut dyn Guest, visit: &Visit, tally: &Tally) -> io::Result<()> {
     let is_whole = |read: &[u8]| read.windows(4).any(|end| end == b"\r\n\r\n");
-    let head = match read_until(guest, is_whole, MAX_HEAD, PATIENCE) {
+    let head = match read_until(guest, visit, is_whole, MAX_HEAD, PATIENCE) {
         Ok(head) => head,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             return write(guest, "431 Request Header Fields Too Large", "too long\n", true);

@@ -78,6 +78,8 @@ pub(super) struct Tally(Mutex<Counting>);
 struct Counting {
     numbers: Numbers,
     jobs: VecDeque<Tracked>,
+    /// Log lines that did not even reach the worker.
+    lost_lines: u64,
     /// The loop turns until then at least; none when it has ended.
     turns_until: Option<Instant>,
 }
@@ -89,7 +91,7 @@ struct Tracked {
     began: Mono,
     /// When the engine was done.
     ran: Option<Mono>,
-    /// The file that is waited for, how far it is, and since when.
+    /// The file that is waited for, how many bytes of it came, and since when.
     file: Option<(String, u64, Mono)>,
     downloading: Duration,
 }
@@ -97,7 +99,12 @@ struct Tracked {
 impl Tally {
     pub(super) fn new() -> Self {
         let turns_until = Some(Instant::now() + SLACK);
-        Self(Mutex::new(Counting { numbers: Numbers::default(), jobs: VecDeque::new(), turns_until }))
+        Self(Mutex::new(Counting {
+            numbers: Numbers::default(),
+            jobs: VecDeque::new(),
+            lost_lines: 0,
+            turns_until,
+        }))
     }
 
     pub(super) fn numbers(&self) -> Numbers {
@@ -130,14 +137,16 @@ impl Meter for Tally {
                     job.downloading += before.map_or(Duration::ZERO, |(_, _, since)| now.mono.since(since));
                     return;
                 };
-                let (done, since) = match before {
-                    Some((name, done, since)) if name == transfer.name => (done, since),
-                    Some((_, _, since)) => (transfer.done, since),
-                    // What was here before is not known, and not counted.
-                    None => (transfer.done, now.mono),
+                let (counted, since) = match before {
+                    // Less than before: it is another download of it.
+                    Some((name, came, since)) if name == transfer.name && came <= transfer.came => {
+                        (came, since)
+                    }
+                    Some((_, _, since)) => (0, since),
+                    None => (0, now.mono),
                 };
-                job.file = Some((transfer.name.clone(), transfer.done, since));
-                counting.numbers.downloaded += transfer.done.saturating_sub(done);
+                job.file = Some((transfer.name.clone(), transfer.came, since));
+                counting.numbers.downloaded += transfer.came - counted;
             }
             Input::RunEnded { run, .. } => {
                 let Counting { numbers, jobs, .. } = &mut *counting;
@@ -157,7 +166,7 @@ impl Meter for Tally {
 
     fn decided(&self, now: Now, action: &Action) {
         let mut counting = self.lock();
-        let Counting { numbers, jobs, turns_until } = &mut *counting;
+        let Counting { numbers, jobs, turns_until, .. } = &mut *counting;
         match action {
             Action::Connect { .. } => numbers.connects += 1,
             Action::DispatchJob { run, claim } => {
@@ -195,8 +204,10 @@ impl Meter for Tally {
     fn rests(&self, now: Now, until: Mono, worker: &Worker) {
         let mut counting = self.lock();
         counting.turns_until = Some(Instant::now() + until.since(now.mono).min(LONGEST_REST) + SLACK);
+        let lost_lines = counting.lost_lines;
         let (numbers, counters) = (&mut counting.numbers, worker.counters());
-        (numbers.sessions, numbers.log_lines_dropped) = (counters.sessions, counters.dropped_log_lines);
+        (numbers.sessions, numbers.log_lines_dropped) =
+            (counters.sessions, counters.dropped_log_lines + lost_lines);
         let count =
             |wanted: &dyn Fn(JobState) -> bool| worker.jobs().filter(|job| wanted(job.1)).count() as u64;
         numbers.held = count(&|state| state == JobState::Held);
@@ -208,6 +219,10 @@ impl Meter for Tally {
 
     fn sent_frame(&self, bytes: usize) {
         self.lock().numbers.frames_sent += bytes as u64;
+    }
+
+    fn dropped_lines(&self, lines: u64) {
+        self.lock().lost_lines += lines;
     }
 
     fn uploaded(&self, bytes: u64) {
@@ -223,8 +238,8 @@ mod tests {
         engine::Output,
         machine::Transfer,
         time::Wall,
-        wire::{Claim, Offer, StudioFrame},
-        worker::RecentJob,
+        wire::{Claim, LogLevel, Offer, StudioFrame},
+        worker::{Identity, LogLine, Options, RecentJob, Settings},
     };
 
     use super::*;
@@ -259,15 +274,18 @@ mod tests {
     fn the_stages_of_a_job_are_told_apart() {
         let (tally, run) = (Tally::new(), RunId(1));
         tally.decided(at(0), &Action::DispatchJob { run, claim: claim("j-1") });
-        let moved = |name: &str, done| Input::RunProgress {
+        // With 10,000 bytes of an earlier attempt.
+        let moved = |name: &str, came| Input::RunProgress {
             run,
-            transfer: Some(Transfer { name: name.into(), done, total: None }),
+            transfer: Some(Transfer { name: name.into(), done: 10_000 + came, total: None, came }),
         };
         tally.told(at(1_000), &moved("a", 100));
         tally.told(at(2_000), &moved("a", 1_100));
         tally.told(at(3_000), &Input::RunProgress { run, transfer: None });
+        // Whole at the first word.
         tally.told(at(3_000), &moved("b", 50));
-        tally.told(at(4_000), &moved("b", 60));
+        tally.told(at(3_500), &moved("c", 60));
+        tally.told(at(4_000), &moved("c", 10));
         // Of another run, which nobody knows.
         tally.told(at(4_000), &Input::RunProgress { run: RunId(9), transfer: None });
         tally.told(at(4_000), &Input::RunProgress { run, transfer: None });
@@ -278,10 +296,37 @@ mod tests {
         let sums: Vec<_> = numbers.stages.iter().map(|stage| (stage.count, stage.sum.as_millis())).collect();
         assert_eq!(sums, [(1, 3_000), (1, 7_000), (1, 400), (1, 10_400)]);
         assert_eq!(numbers.stages[DELIVERY].within[1], 1);
-        assert_eq!(numbers.downloaded, 1_010);
+        assert_eq!(numbers.downloaded, 1_220);
         let llm = TaskKind::ALL.iter().position(|kind| *kind == TaskKind::Llm).unwrap();
         assert_eq!((numbers.jobs[llm], numbers.jobs[KINDS - 1]), ([1, 0], [0, 1]));
         assert!(tally.lock().jobs.is_empty());
+    }
+
+    #[test]
+    fn lines_that_are_lost_before_the_worker_or_in_it_are_counted() {
+        let base = studio_worker_core::wire::ApiBase::parse("http://127.0.0.1:9").unwrap();
+        let options = Options::new(Settings::new(base, Identity::default()), "studio-worker/test");
+        let mut worker = Worker::new(options, [0; 32], at(0));
+        for n in 0..1_500 {
+            let line = LogLine {
+                level: LogLevel::Info,
+                category: "test".into(),
+                message: n.to_string(),
+                job_id: None,
+            };
+            worker.handle(at(0), Input::Log(line));
+        }
+        let tally = Tally::new();
+        let inside = worker.counters().dropped_log_lines;
+        assert!(inside >= 500, "{inside}");
+        tally.dropped_lines(7);
+        for _ in 0..2 {
+            tally.rests(at(0), Mono::NEVER, &worker);
+            assert_eq!(tally.numbers().log_lines_dropped, inside + 7);
+        }
+        tally.dropped_lines(1);
+        tally.rests(at(0), Mono::NEVER, &worker);
+        assert_eq!(tally.numbers().log_lines_dropped, inside + 8);
     }
 
     #[test]

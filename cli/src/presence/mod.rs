@@ -25,10 +25,18 @@ use studio_worker_core::{drive::WorkerHandle, wire::UserPresence};
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
-/// Between two looks where nobody could tell.
+/// The same where no job depends on it: the studio is told, and that is all.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two looks where nobody could tell for long.
 const BLIND_INTERVAL: Duration = Duration::from_secs(300);
+/// Between the first looks, as long as they come to nothing: the worker waits for what they see.
+const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks in a row that may come to nothing before nobody can tell.
 const MAX_FAILURES: u32 = 3;
+/// Looks in a row that may come to nothing before they become rare: a machine that boots needs its time.
+const PERSEVERANCE: u32 = 20;
+/// Variables that a program needs to find whom it asks. It gets no others.
+const NEEDED: [&str; 2] = ["PATH", "DBUS_SYSTEM_BUS_ADDRESS"];
 /// How long a program may take to tell.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks whether it has.
@@ -42,12 +50,13 @@ pub struct Looking {
     _ends: mpsc::Sender<Infallible>,
 }
 
-/// Tells the worker from now on whether a person uses the machine, as far as that can be told.
-pub fn look_for(handle: WorkerHandle) -> io::Result<Looking> {
+/// Tells the worker from now on whether a person uses the machine, as far as that can be told. `matters` says whether jobs
+/// depend on it; it is asked now and then.
+pub fn look_for(handle: WorkerHandle, matters: impl FnMut() -> bool + Send + 'static) -> io::Result<Looking> {
     let (ends, ended) = mpsc::channel();
     thread::Builder::new().name("presence".into()).stack_size(256 * 1024).spawn(move || {
         let goes_on = |span| ended.recv_timeout(span) == Err(RecvTimeoutError::Timeout);
-        watch(look, |presence| handle.set_presence(presence), goes_on);
+        watch(look, |presence| handle.set_presence(presence), matters, goes_on);
     })?;
     Ok(Looking { _ends: ends })
 }
@@ -56,6 +65,7 @@ pub fn look_for(handle: WorkerHandle) -> io::Result<Looking> {
 fn watch(
     mut look: impl FnMut() -> Result<UserPresence, Unknown>,
     mut tell: impl FnMut(Option<UserPresence>),
+    mut matters: impl FnMut() -> bool,
     mut goes_on: impl FnMut(Duration) -> bool,
 ) {
     let (mut told, mut failures) = (None, 0);
@@ -72,9 +82,8 @@ fn watch(
             }
             Err(unknown) => {
                 failures += 1;
-                // A session may just have ended while it was looked at.
-                let blind =
-                    told.flatten().is_none() || failures >= MAX_FAILURES || *unknown == Unknown::ForEver;
+                // A session may just have ended while it was looked at, and a machine that boots may not be so far.
+                let blind = failures >= MAX_FAILURES || *unknown == Unknown::ForEver;
                 if blind && told != Some(None) {
                     log::debug!("whether somebody uses this machine can't be told: {unknown}");
                     told = Some(None);
@@ -83,10 +92,20 @@ fn watch(
                 if *unknown == Unknown::ForEver {
                     return;
                 }
-                if blind { BLIND_INTERVAL } else { LOOK_INTERVAL }
+                match told {
+                    None => FIRST_INTERVAL,
+                    Some(_) if failures < PERSEVERANCE => LOOK_INTERVAL,
+                    Some(_) => BLIND_INTERVAL,
+                }
             }
         };
-        if !goes_on(interval) {
+        let mut rested = interval;
+        let mut goes = goes_on(interval);
+        while goes && interval == LOOK_INTERVAL && rested < IDLE_INTERVAL && !matters() {
+            goes = goes_on(LOOK_INTERVAL);
+            rested += LOOK_INTERVAL;
+        }
+        if !goes {
             return;
         }
     }
@@ -124,7 +143,9 @@ fn look() -> Result<UserPresence, Unknown> {
 /// What a program says, if it ends well within a few seconds.
 fn said(program: &str, args: &[&str]) -> Result<String, Unknown> {
     let mut command = Command::new(program);
-    command.args(args).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let needed = NEEDED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.env_clear().envs(needed).env("LC_ALL", "C");
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let trouble = |error: io::Error| Unknown::ForNow(format!("{program}: {error}"));
     let mut child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unknown::ForEver,
@@ -164,15 +185,31 @@ mod tests {
 
     /// What the worker is told of what was seen, one look after the other, and how long each rest was.
     fn told(seen: Vec<Result<UserPresence, Unknown>>) -> (Vec<Option<UserPresence>>, Vec<u64>) {
-        let (mut told, mut rests, mut left) = (Vec::new(), Vec::new(), seen.len());
+        let mut rests = vec![0];
+        let told = watched(seen, || true, &mut rests);
+        (told, rests.split_off(1))
+    }
+
+    /// The same, with the rests before each look added up, and a word on whether it matters.
+    fn watched(
+        seen: Vec<Result<UserPresence, Unknown>>,
+        matters: impl FnMut() -> bool,
+        rests: &mut Vec<u64>,
+    ) -> Vec<Option<UserPresence>> {
+        let (mut told, looks) = (Vec::new(), std::cell::Cell::new(0));
+        let all = seen.len();
         let mut seen = seen.into_iter();
-        let goes_on = |span: Duration| {
-            rests.push(span.as_secs());
-            left -= 1;
-            left > 0
+        let look = || {
+            looks.set(looks.get() + 1);
+            seen.next().unwrap()
         };
-        watch(|| seen.next().unwrap(), |presence| told.push(presence), goes_on);
-        (told, rests)
+        let goes_on = |span: Duration| {
+            rests.resize(looks.get() + 1, 0);
+            rests[looks.get()] += span.as_secs();
+            looks.get() < all
+        };
+        watch(look, |presence| told.push(presence), matters, goes_on);
+        told
     }
 
     fn failed() -> Result<UserPresence, Unknown> {
@@ -186,12 +223,34 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_can_tell_that_is_told_once_and_looked_at_seldom() {
-        assert_eq!(told(vec![failed(), failed(), Ok(Idle)]), (vec![None, Some(Idle)], vec![300, 300, 15]));
+    fn a_first_look_that_fails_is_soon_followed_by_another() {
+        assert_eq!(told(vec![failed(), Ok(Active)]), (vec![Some(Active)], vec![1, 15]));
+        assert_eq!(told(vec![failed(), failed(), Ok(Idle)]), (vec![Some(Idle)], vec![1, 1, 15]));
+    }
+
+    #[test]
+    fn where_nobody_can_tell_that_is_told_once_and_after_a_while_looked_at_seldom() {
+        let seen = vec![failed(), failed(), failed(), failed(), Ok(Active), failed()];
+        assert_eq!(told(seen), (vec![None, Some(Active)], vec![1, 1, 15, 15, 15, 15]));
         let seen = vec![Ok(Active), failed(), failed(), failed(), failed(), Ok(Active)];
-        assert_eq!(told(seen), (vec![Some(Active), None, Some(Active)], vec![15, 15, 15, 300, 300, 15]));
+        assert_eq!(told(seen), (vec![Some(Active), None, Some(Active)], vec![15; 6]));
+        let (seen, rests) = told((0..22).map(|_| failed()).collect());
+        assert_eq!((seen, &rests[18..]), (vec![None], &[15, 300, 300, 300][..]));
         let seen = vec![Ok(Active), Err(Unknown::ForEver)];
         assert_eq!(told(seen).0, [Some(Active), None], "and nobody is asked again");
+    }
+
+    #[test]
+    fn where_no_job_depends_on_it_looks_are_rare_until_one_does() {
+        let mut rests = Vec::new();
+        let seen = vec![Ok(Idle), Ok(Idle), Ok(Active), Ok(Active)];
+        let mut asked = 0;
+        let matters = || {
+            asked += 1;
+            asked > 4
+        };
+        assert_eq!(watched(seen, matters, &mut rests), [Some(Idle), Some(Active)]);
+        assert_eq!(rests, [0, 60, 30, 15, 15]);
     }
 
     #[test]
@@ -204,5 +263,14 @@ mod tests {
     fn a_program_is_heard_when_it_ends_well() {
         assert_eq!(said("sh", &["-c", "echo yes"]), Ok("yes\n".into()));
         assert!(matches!(said("sh", &["-c", "echo no; exit 3"]), Err(Unknown::ForNow(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_that_is_asked_sees_no_more_of_the_environment_than_it_needs() {
+        let seen = said("env", &[]).unwrap();
+        let names: Vec<_> = seen.lines().filter_map(|line| line.split('=').next()).collect();
+        assert!(names.contains(&"PATH") && names.contains(&"LC_ALL"), "{seen}");
+        assert!(names.iter().all(|name| NEEDED.contains(name) || *name == "LC_ALL"), "{seen}");
     }
 }

@@ -33,10 +33,21 @@ impl Beside {
                 "`status` shows nothing live, and `pause`, `drain`, `logs` and the like don't reach this worker",
             ),
             _looking: or_warn(
-                presence::look_for(handle.clone()),
+                presence::look_for(handle.clone(), gives_way(file.clone())),
                 "it can't be told whether somebody uses this machine",
             ),
         }
+    }
+}
+
+/// Says each time whether jobs are wanted only while nobody uses the machine, as the configuration has it by then.
+fn gives_way(file: ConfigFile) -> impl FnMut() -> bool {
+    let mut gives_way = true;
+    move || {
+        if let Ok(config) = file.load() {
+            gives_way = config.only_when_idle;
+        }
+        gives_way
     }
 }
 

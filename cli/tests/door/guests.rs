@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::Shutdown,
+    net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
     time::Duration,
 };
@@ -63,6 +63,28 @@ fn of_many_some_are_turned_away_and_the_worker_goes_on() {
     rig.lives(|live| live["session"]["state"] == "serving");
     rig.worker.signal("-TERM");
     rig.ends(&mut session);
+}
+
+#[test]
+fn those_who_say_nothing_keep_nobody_out() {
+    let mut rig = Rig::alone("async-std", "", &["--metrics", "127.0.0.1:0"]);
+    let line = rig.worker.logs("metrics are at http://");
+    let address = line.split("http://").nth(1).unwrap().strip_suffix("/metrics").unwrap().to_owned();
+    let mut session = rig.studio.session();
+    rig.lives(|live| live["session"]["state"] == "serving");
+    let at_the_door: Vec<_> = (0..16).map(|_| knock(&rig)).collect();
+    let at_the_metrics: Vec<_> = (0..16).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    for _ in 0..8 {
+        let mut probe = TcpStream::connect(&address).unwrap();
+        probe.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(rig.home.run(&["status", "--check"]).code, 0);
+    }
+    rig.worker.signal("-TERM");
+    rig.ends(&mut session);
+    drop((at_the_door, at_the_metrics));
 }
 
 /// A job from its offer to its end.

@@ -60,6 +60,35 @@ fn jobs_are_left_to_others_while_somebody_uses_the_machine() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_look_that_takes_its_time_or_fails_at_first_lets_no_job_through() {
+    let (studio, home) = machine(USED, true);
+    let (loginctl, ready) = (home.dir.path().join("bin/loginctl"), home.dir.path().join("ready"));
+    let script = fs::read_to_string(&loginctl).unwrap();
+    // The first one fails, the second one takes until it is let go on.
+    let first = home.dir.path().join("first");
+    let slow = format!(
+        "#!/bin/sh\n[ -e {first} ] || {{ : >{first}; exit 1; }}\nwhile [ ! -e {ready} ]; do sleep 0.02; done\n",
+        first = first.display(),
+        ready = ready.display()
+    );
+    fs::write(&loginctl, script.replacen("#!/bin/sh\n", &slow, 1)).unwrap();
+    let worker = start(&home);
+    let mut session = studio.session();
+    session.offer("j-1", "llm", "hello");
+    assert_eq!(session.expect("reject", "j-1")["code"], "paused");
+    assert!(home.prints(&["status"]).contains("none are taken: it is not known yet whether somebody"));
+    fs::write(ready, "").unwrap();
+    session.heartbeat_with("userPresence", "active");
+    session.offer("j-2", "llm", "hello");
+    assert_eq!(session.expect("reject", "j-2")["code"], "paused");
+    worker.signal("-TERM");
+    assert_eq!(session.closed().0, 1000);
+    let log = worker.ends().1;
+    assert!(!log.contains("can't be told"), "{log}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_machine_that_is_locked_is_idle_and_jobs_are_taken() {
     let (studio, home) = machine(&USED.replace("LockedHint=no", "LockedHint=yes"), true);
     let worker = start(&home);

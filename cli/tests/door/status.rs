@@ -52,6 +52,23 @@ fn a_worker_on_tokio_tells_how_it_is() {
 }
 
 #[test]
+fn a_job_that_would_steer_a_terminal_does_not() {
+    const JOB: &str = "j-1\u{9b}2J\u{202e}\u{200b}\u{2028}\u{61c}\u{ad}\u{feff}狐";
+    let (rig, mut session) = Rig::start("async-std", "", &[]);
+    // Read as JSON, it is what it is.
+    rig.begin(&mut session, JOB);
+    let is_raw = |c: char| (c.is_control() && c != '\n') || (JOB.contains(c) && !c.is_ascii() && c != '狐');
+    for args in [&["status"][..], &["status", "--json"], &["pause"]] {
+        let said = rig.home.prints(args);
+        assert!(said.contains('狐') && !said.contains(is_raw), "{said:?}");
+    }
+    rig.home.prints(&["resume"]);
+    rig.release(&mut session, JOB);
+    rig.worker.signal("-TERM");
+    rig.ends(&mut session);
+}
+
+#[test]
 fn check_tells_by_its_exit_code_and_in_one_line() {
     let home = Home::with("worker_id = 'w-1'\n");
     let none = home.run(&["status", "--check"]);
@@ -74,6 +91,19 @@ fn check_tells_by_its_exit_code_and_in_one_line() {
     rig.worker.signal("-KILL");
     until(|| (check().code == 3).then_some(()));
     assert!(rig.folder().join("socket").exists(), "what a killed worker leaves misleads nobody");
+}
+
+#[test]
+fn what_can_not_be_told_is_not_said_to_be_so() {
+    let home = Home::with("worker_id = 'w-1'\n");
+    // A door that can't be tried, and no lock to read: as for another user, whom the system keeps out of both.
+    let door = home.dir.path().join(".config.toml.door");
+    std::os::unix::fs::symlink(&door, &door).unwrap();
+    let check = home.run(&["status", "--check"]);
+    assert_eq!(check.code, 4, "{}", check.out);
+    assert!(check.out.starts_with("whether a worker runs can't be told: "), "{}", check.out);
+    assert!(home.prints(&["status"]).contains("worker:             whether a worker runs can't be told: "));
+    assert!(home.fails(&["pause"]).contains("whether a worker runs can't be told: "));
 }
 
 #[test]

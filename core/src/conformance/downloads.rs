@@ -131,7 +131,7 @@ fn a_file_is_downloaded_once(have: &Have) {
         assert!(told.is_sorted_by_key(|transfer| transfer.done), "{told:?}");
         assert_eq!(
             told.last(),
-            Some(&Transfer { name: "model.gguf".into(), done: total, total: Some(total) })
+            Some(&Transfer { name: "model.gguf".into(), done: total, total: Some(total), came: total })
         );
         for _ in 0..2 {
             assert_eq!(had(have, wanted.clone()).unwrap(), here);
@@ -172,7 +172,11 @@ fn a_part_of_an_earlier_day_is_used(have: &Have) {
     for part in 0..=FILE.len() {
         let (models, server) = (Models::new(), Server::of(FILE, "\"a\""));
         put(&models.part(), &FILE[..part]);
-        had(have, FileWanted { sha256: Some(hash_of(FILE)), ..models.wanted(server.url("/")) }).unwrap();
+        let wanted = FileWanted { sha256: Some(hash_of(FILE)), ..models.wanted(server.url("/")) };
+        let came = Arc::<Mutex<u64>>::default();
+        let tell = Arc::clone(&came);
+        have(wanted, ROOM, Box::new(move |transfer| *tell.lock().unwrap() = transfer.came)).unwrap();
+        assert_eq!(*came.lock().unwrap(), (FILE.len() - part) as u64, "only what was missing came");
         models.has(FILE);
         assert_eq!(server.asked(), [(part > 0).then_some(part as u64)]);
     }

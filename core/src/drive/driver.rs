@@ -393,6 +393,9 @@ impl<R: Runtime> Driver<R> {
         self.wishes.extend(mail.wishes);
         self.lines.extend(mail.lines);
         if mail.dropped > 0 {
+            if let Some(meter) = self.mailbox.meter.get() {
+                meter.dropped_lines(mail.dropped);
+            }
             self.lines.push_back(LogLine {
                 level: LogLevel::Warn,
                 category: "log".into(),

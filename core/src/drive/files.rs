@@ -56,7 +56,7 @@ pub(super) async fn have<R: Runtime>(
     let carrying = Carrying {
         place: Arc::new(Place::of(&wanted)),
         lock: None,
-        told: Told { on_transfer, at: None },
+        told: Told { on_transfer, at: None, came: 0 },
         wanted_on: WantedOn::default(),
         runtime,
         user_agent,
@@ -193,7 +193,7 @@ impl<R: Runtime> Carrying<R> {
             if let Some(lock) = locked {
                 return Ok(lock);
             }
-            self.told.tell(self.runtime.now().mono, || download.transfer(bytes));
+            self.told.tell(self.runtime.now().mono, |came| download.transfer(bytes, came));
             self.sleep(LOCK_INTERVAL).await;
         }
     }
@@ -228,7 +228,8 @@ impl<R: Runtime> Carrying<R> {
             };
             let (bytes, end) = piece;
             at += bytes.len() as u64;
-            self.told.tell(self.runtime.now().mono, || download.transfer(at));
+            self.told.came += bytes.len() as u64;
+            self.told.tell(self.runtime.now().mono, |came| download.transfer(at, came));
             let append = self.on_disk_as(move |_, _| Ok(part.append(&bytes)));
             (appended, piece) = match end {
                 None => join(append, self.read(&mut body, at, limit)).await,
@@ -242,7 +243,7 @@ impl<R: Runtime> Carrying<R> {
 
     fn written(&mut self, part: OpenPart, end: End, download: &Download) -> (Option<OpenPart>, Written) {
         let written = part.written(end);
-        self.told.tell_now(download.transfer(written.bytes));
+        self.told.tell_now(|came| download.transfer(written.bytes, came));
         (Some(part), written)
     }
 
@@ -300,18 +301,20 @@ impl<R: Runtime> Carrying<R> {
 struct Told {
     on_transfer: OnTransfer,
     at: Option<Mono>,
+    /// Bytes that came.
+    came: u64,
 }
 
 impl Told {
     /// Not more often than anybody looks.
-    fn tell(&mut self, now: Mono, transfer: impl FnOnce() -> Transfer) {
+    fn tell(&mut self, now: Mono, transfer: impl FnOnce(u64) -> Transfer) {
         if self.at.is_none_or(|at| now.since(at) >= TOLD_EVERY) {
             self.at = Some(now);
-            self.tell_now(transfer());
+            self.tell_now(transfer);
         }
     }
 
-    fn tell_now(&self, transfer: Transfer) {
-        (self.on_transfer)(transfer);
+    fn tell_now(&self, transfer: impl FnOnce(u64) -> Transfer) {
+        (self.on_transfer)(transfer(self.came));
     }
 }

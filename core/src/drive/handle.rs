@@ -62,7 +62,7 @@ impl WorkerHandle {
     }
 
     /// Says whether a person uses the machine; none when nobody can tell. With `onlyWhenIdle` in the capabilities no jobs
-    /// are taken while one does.
+    /// are taken while one does, nor before the first word, which is waited for at most 15 s.
     pub fn set_presence(&self, presence: Option<UserPresence>) {
         self.mailbox.wish(Wish::Presence(presence));
     }

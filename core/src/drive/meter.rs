@@ -29,6 +29,11 @@ pub trait Meter: Send + Sync + 'static {
         let _ = bytes;
     }
 
+    /// That many log lines of the program came faster than the loop could take them, and are lost.
+    fn dropped_lines(&self, lines: u64) {
+        let _ = lines;
+    }
+
     /// That many more bytes of a result's upload have left.
     fn uploaded(&self, bytes: u64) {
         let _ = bytes;

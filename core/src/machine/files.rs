@@ -80,4 +80,6 @@ pub struct Transfer {
     pub done: u64,
     /// All of them, once that is known.
     pub total: Option<u64>,
+    /// Bytes that came since this download began: also those that had to be thrown away, none of an earlier attempt.
+    pub came: u64,
 }

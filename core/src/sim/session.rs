@@ -91,6 +91,10 @@ impl Game {
             sent: 0,
         };
         game.drain();
+        if registered {
+            // Else most plays would be over before the first job is taken.
+            game.command(Command::Presence(Some(UserPresence::Idle)));
+        }
         game
     }
 
@@ -190,7 +194,7 @@ impl Game {
                 let run = self.dispatched.unwrap_or(RunId(0));
                 let (done, name) = (u64::from(how) << 20, format!("f-{}", how % 3));
                 let total = (!how.is_multiple_of(5)).then_some(250 << 20);
-                let transfer = (how != 255).then_some(Transfer { name, done, total });
+                let transfer = (how != 255).then_some(Transfer { name, done, total, came: done });
                 self.input(Input::RunProgress { run, transfer });
             }
             18 if how >= 128 => self.measured(how),

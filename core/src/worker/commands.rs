@@ -9,12 +9,33 @@ use super::{
     observe::Hindrance,
     options::{Identity, Settings},
     states::{SessionEvent, SessionState},
-    timers::Timer,
+    timers::{PRESENCE_BOUND, Timer},
 };
 use crate::{
     engine::advertise,
     wire::{ApiBase, CloseCode, Finite, LogLevel, UserPresence},
 };
+
+/// What is known of a person at the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Presence {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// That nobody can tell.
+    Untold,
+    /// Whether somebody is there.
+    Told(UserPresence),
+}
+
+impl Presence {
+    fn told(self) -> Option<UserPresence> {
+        match self {
+            Self::Told(presence) => Some(presence),
+            Self::Unknown | Self::Untold => None,
+        }
+    }
+}
 
 /// What waits for the current job (section 7).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,30 +63,42 @@ impl Worker {
         }
     }
 
+    /// Takes what is known of a person at the machine; none when nobody can tell.
     pub(super) fn set_presence(&mut self, presence: Option<UserPresence>) {
+        let presence = presence.map_or(Presence::Untold, Presence::Told);
         let before = core::mem::replace(&mut self.presence, presence);
+        self.timers.clear(Timer::Presence);
         if self.gives_way() && before != presence {
             self.say_presence();
-        } else if self.gives_way() && presence.is_none() {
-            self.warn_of_unknown_presence();
         }
         self.wants_changed();
     }
 
-    /// What it means that a person came, or went.
-    fn say_presence(&mut self) {
-        let what = match self.presence {
-            Some(UserPresence::Active) => "somebody uses this machine: no jobs are taken meanwhile",
-            Some(UserPresence::Idle) => "nobody uses this machine: jobs are taken",
-            None => return self.warn_of_unknown_presence(),
-        };
-        self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+    /// Waits for the first word on whether a person is there, as long as it is wanted.
+    pub(super) fn await_presence(&mut self) {
+        if !self.gives_way() || self.presence != Presence::Unknown {
+            self.timers.clear(Timer::Presence);
+        } else if !self.timers.is_set(Timer::Presence) {
+            self.timers.set(Timer::Presence, self.after(PRESENCE_BOUND));
+        }
     }
 
-    fn warn_of_unknown_presence(&mut self) {
-        let what =
-            "jobs are taken also while somebody uses this machine, since it can't be told whether they do";
-        self.log(LogLevel::Warn, "session", format_args!("{what}"), None);
+    /// What it means that a person came, or went.
+    fn say_presence(&mut self) {
+        let (level, what) = match self.presence {
+            Presence::Unknown => return,
+            Presence::Told(UserPresence::Active) => {
+                (LogLevel::Info, "somebody uses this machine: no jobs are taken meanwhile")
+            }
+            Presence::Told(UserPresence::Idle) => {
+                (LogLevel::Info, "nobody uses this machine: jobs are taken")
+            }
+            Presence::Untold => (
+                LogLevel::Warn,
+                "jobs are taken also while somebody uses this machine, since it can't be told whether they do",
+            ),
+        };
+        self.log(level, "session", format_args!("{what}"), None);
     }
 
     pub(super) fn set_threshold(&mut self, threshold: Finite) {
@@ -104,6 +137,7 @@ impl Worker {
         if self.gives_way() && !gave_way {
             self.say_presence();
         }
+        self.await_presence();
         if changed {
             self.set_threshold(threshold);
         }
@@ -181,8 +215,10 @@ impl Worker {
             Some(Hindrance::Paused)
         } else if !self.options.settings.capabilities.auto_enabled {
             Some(Hindrance::Disabled)
-        } else if self.gives_way() && self.presence == Some(UserPresence::Active) {
+        } else if self.gives_way() && self.presence == Presence::Told(UserPresence::Active) {
             Some(Hindrance::PersonPresent)
+        } else if self.gives_way() && self.presence == Presence::Unknown {
+            Some(Hindrance::PresenceUnknown)
         } else if self.makes_way {
             Some(Hindrance::MakingWay)
         } else if self.reconfigured.is_some() {
@@ -203,7 +239,7 @@ impl Worker {
         let mut capabilities = settings.capabilities.clone();
         capabilities.auto_enabled = !self.declines() || self.recovers();
         capabilities.vram_threshold_gb = self.advertised_threshold();
-        capabilities.user_presence = self.presence.or(capabilities.user_presence);
+        capabilities.user_presence = self.presence.told().or(capabilities.user_presence);
         if capabilities.vram_total_gb == Finite::ZERO {
             capabilities.vram_total_gb = self.admission.vram_total().unwrap_or_default();
         }

@@ -160,7 +160,7 @@ pub enum Command {
     /// The configuration changed.
     Reconfigure(Box<Settings>),
     /// Whether a person uses the machine; none when nobody can tell. With `onlyWhenIdle` in the capabilities no jobs are
-    /// taken while one does; the running one is finished.
+    /// taken while one does, nor before the first word, which is waited for at most 15 s; the running one is finished.
     Presence(Option<UserPresence>),
 }
 

@@ -90,11 +90,11 @@ pub use timers::HEARTBEAT_INTERVAL;
 use crate::{
     text::plain,
     time::{Mono, Now},
-    wire::{Capabilities, Finite, JobId, LogLevel, UserPresence},
+    wire::{Capabilities, Finite, JobId, LogLevel},
 };
 use admission::Admission;
 use chance::{Backoff, Chance};
-use commands::Reconfigured;
+use commands::{Presence, Reconfigured};
 use jobs::Jobs;
 use logbook::{LogBook, MAX_MESSAGE_BYTES};
 use progress::Shown;
@@ -129,8 +129,7 @@ pub struct Worker {
     draining: bool,
     /// Another version of the program waits for this one to end.
     makes_way: bool,
-    /// Whether a person uses the machine; none when nobody can tell.
-    presence: Option<UserPresence>,
+    presence: Presence,
     /// Why no jobs are taken, as observers know it.
     hindrance_shown: Option<Hindrance>,
     /// The largest estimate that is accepted, in GB.
@@ -184,7 +183,7 @@ impl Worker {
             paused: false,
             draining: false,
             makes_way: false,
-            presence: None,
+            presence: Presence::default(),
             hindrance_shown: None,
             threshold,
             reconfigured: None,
@@ -195,6 +194,7 @@ impl Worker {
             ended: false,
             options,
         };
+        worker.await_presence();
         worker.refresh_capabilities();
         worker.begin();
         worker
@@ -355,6 +355,7 @@ impl Worker {
             Timer::Measure => self.on_measure_timeout(),
             Timer::Lowered => self.on_lowered_over(),
             Timer::Look => self.on_look_due(),
+            Timer::Presence => self.set_presence(None),
             Timer::UploadStall(key) => self.on_upload_stall(key),
             Timer::UploadRetry(key) => self.upload(key),
             Timer::UploadGiveUp(key) => self.give_up_upload(key),

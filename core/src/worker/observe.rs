@@ -168,6 +168,8 @@ pub enum Hindrance {
     Disabled,
     /// A person uses the machine.
     PersonPresent,
+    /// Nobody has said yet whether one does.
+    PresenceUnknown,
     /// It ends, once it is free, for another version of the program.
     MakingWay,
     /// It is about to reconnect with a changed configuration.
@@ -182,6 +184,7 @@ impl Hindrance {
             Self::Paused => "paused",
             Self::Disabled => "disabled by the configuration",
             Self::PersonPresent => "somebody uses this machine",
+            Self::PresenceUnknown => "it is not known yet whether somebody uses this machine",
             Self::MakingWay => "about to be replaced by another version",
             Self::Reconnecting => "about to reconnect with changed settings",
         }

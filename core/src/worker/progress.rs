@@ -49,7 +49,7 @@ impl Worker {
             self.timers.set(Timer::RunLimit, limit + stood);
         }
         let Some(job) = self.jobs.get_mut(key) else { return };
-        let Transfer { name, done, total } = transfer;
+        let Transfer { name, done, total, .. } = transfer;
         let before = job.progress.take().filter(|before| {
             matches!(&before.moves, Moves::Download(shown) if *shown == truncate_prompt(&name))
                 && before.done <= done

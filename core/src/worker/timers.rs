@@ -38,6 +38,8 @@ pub const MEASURE_BOUND: Duration = Duration::from_secs(5);
 pub const LOWERED_BOUND: Duration = Duration::from_secs(300);
 /// Between two looks whether there is room again, while it is low.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a worker that gives way to people waits for the first word on whether one is there.
+pub const PRESENCE_BOUND: Duration = Duration::from_secs(15);
 /// A download of which no byte moves: the clock of its run stands still no longer than that at a time.
 pub const DOWNLOAD_STALL_BOUND: Duration = Duration::from_secs(60);
 /// How long the clock of a run stands still for downloads altogether.
@@ -77,6 +79,7 @@ pub(super) enum Timer {
     Measure,
     Lowered,
     Look,
+    Presence,
     UploadStall(JobKey),
     UploadRetry(JobKey),
     UploadGiveUp(JobKey),
@@ -118,6 +121,7 @@ impl Timer {
             Self::Measure => "measurement",
             Self::Lowered => "lowered threshold",
             Self::Look => "look at the memory",
+            Self::Presence => "word of a person",
             Self::UploadStall(_) => "upload progress",
             Self::UploadRetry(_) => "upload back-off",
             Self::UploadGiveUp(_) => "upload bound",

@@ -11,7 +11,8 @@ use super::{engine, offer, options, registered, secs, text, world::*};
 use crate::{
     drive::{MemoryStore, Meter, start},
     time::{Mono, Now},
-    worker::{Action, Input, Worker},
+    wire::LogLevel,
+    worker::{Action, Input, LogLine, Worker},
 };
 
 #[derive(Default)]
@@ -26,6 +27,7 @@ struct Counts {
     frames: u32,
     sent: usize,
     uploaded: u64,
+    dropped: u64,
     sessions: u64,
     rests_until: Mono,
 }
@@ -64,6 +66,10 @@ impl Meter for Heard {
         (counts.frames, counts.sent) = (counts.frames + 1, counts.sent + bytes);
     }
 
+    fn dropped_lines(&self, lines: u64) {
+        self.0.lock().unwrap().dropped += lines;
+    }
+
     fn uploaded(&self, bytes: u64) {
         self.0.lock().unwrap().uploaded += bytes;
     }
@@ -77,9 +83,18 @@ fn a_meter_hears_of_all_that_happens_from_the_first_attempt_to_connect_on() {
     let (meter, late) = (Arc::new(Heard::default()), Arc::new(Heard::default()));
     handle.metered_by(Arc::clone(&meter) as _);
     handle.metered_by(Arc::clone(&late) as _);
+    // More than the loop has room for.
+    for _ in 0..1_007 {
+        handle.log(LogLine {
+            level: LogLevel::Info,
+            category: "t".into(),
+            message: "m".into(),
+            job_id: None,
+        });
+    }
     let mut driven = Driven::new(&world, driving);
     assert!(driven.pass(secs(1)).is_pending());
-    assert_eq!(meter.counts().connects, 1);
+    assert_eq!((meter.counts().connects, meter.counts().dropped), (1, 7));
     let mut said = 0;
     for frame in [
         json!({ "type": "welcome", "workerId": "w-1", "serverTime": "" }),

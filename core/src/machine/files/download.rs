@@ -146,10 +146,11 @@ impl Download {
         }
     }
 
-    /// How far it is, with `bytes` of the file here.
-    pub fn transfer(&self, bytes: u64) -> Transfer {
+    /// How far it is, with `bytes` of the file here, after `came` of them came now.
+    pub fn transfer(&self, bytes: u64, came: u64) -> Transfer {
         let total = self.offered.total.or(self.part.total).or(self.wanted.approx_bytes);
-        Transfer { name: self.name().to_owned(), done: bytes, total: total.filter(|total| *total >= bytes) }
+        let total = total.filter(|total| *total >= bytes);
+        Transfer { name: self.name().to_owned(), done: bytes, total, came }
     }
 
     fn begin(&mut self) -> Step {

@@ -323,8 +323,8 @@ fn what_the_disk_says_is_told() {
 #[test]
 fn how_far_it_is_is_never_more_than_all() {
     let download = Download::new(FileWanted { approx_bytes: Some(10), ..wanted(None) });
-    let transfer = |bytes| download.transfer(bytes);
-    assert_eq!(transfer(4), Transfer { name: "model.gguf".into(), done: 4, total: Some(10) });
+    let transfer = |bytes| download.transfer(bytes, 1);
+    assert_eq!(transfer(4), Transfer { name: "model.gguf".into(), done: 4, total: Some(10), came: 1 });
     assert_eq!(transfer(11).total, None);
 }
 

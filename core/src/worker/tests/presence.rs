@@ -1,6 +1,6 @@
 //! Sections 4 and 7: a worker that gives way to a person at the machine.
 
-use alloc::string::String;
+use alloc::{string::String, vec};
 
 use super::rig::*;
 use crate::{
@@ -84,6 +84,52 @@ fn whether_somebody_is_there_is_said_also_where_it_matters_to_no_job() {
 }
 
 #[test]
+fn no_job_is_taken_before_it_is_known_whether_somebody_is_there() {
+    let mut rig = serving(giving_way());
+    assert_eq!(shown(&rig).hindrance, Some(Hindrance::PresenceUnknown));
+    assert!(!rig.worker.capabilities().auto_enabled, "already as it said hello");
+    rig.frame(&image("j-1"));
+    assert_eq!(rig.frames()[0]["code"], "paused");
+    rig.command(Command::Presence(Some(Active)));
+    assert_eq!(shown(&rig).hindrance, Some(Hindrance::PersonPresent));
+    rig.frame(&image("j-1"));
+    assert_eq!(rig.frames().last().unwrap()["code"], "paused");
+    rig.command(Command::Presence(Some(Idle)));
+    rig.seen.clear();
+    rig.frame(&image("j-1"));
+    assert_eq!((rig.said(), warnings(&rig)), (vec![String::from("accept")], 0));
+}
+
+#[test]
+fn who_never_says_whether_somebody_is_there_is_not_waited_for_longer_than_15_seconds() {
+    // From the start of the worker, or from when it matters.
+    let later = || {
+        let mut rig = serving(settings(registered()));
+        rig.pass(secs(60));
+        rig.command(Command::Reconfigure(giving_way().into()));
+        rig.command(Command::Reconfigure(giving_way().into()));
+        rig
+    };
+    for mut rig in [serving(giving_way()), later()] {
+        rig.pass(secs(14));
+        assert_eq!(shown(&rig).hindrance, Some(Hindrance::PresenceUnknown));
+        rig.pass(secs(1));
+        assert_eq!((shown(&rig).hindrance, warnings(&rig)), (None, 1));
+        rig.command(Command::Presence(None));
+        assert_eq!(warnings(&rig), 1, "that is known");
+        rig.seen.clear();
+        rig.frame(&image("j-1"));
+        assert_eq!(rig.said(), ["accept"]);
+    }
+    // Where it no longer matters, nothing is waited for or said.
+    let mut rig = serving(giving_way());
+    rig.command(Command::Reconfigure(settings(registered()).into()));
+    assert_eq!(shown(&rig).hindrance, None);
+    rig.pass(secs(60));
+    assert_eq!(warnings(&rig), 0);
+}
+
+#[test]
 fn a_worker_that_cannot_tell_takes_jobs_and_says_so_once() {
     let mut rig = serving(giving_way());
     rig.command(Command::Presence(None));
@@ -108,7 +154,8 @@ fn observers_hear_why_no_jobs_are_taken_also_when_only_that_changes() {
     let mut disabled = giving_way();
     disabled.capabilities.auto_enabled = false;
     for (command, why) in [
-        (Command::Reconfigure(giving_way().into()), None),
+        (Command::Reconfigure(giving_way().into()), Some(Hindrance::PresenceUnknown)),
+        (Command::Presence(Some(Idle)), None),
         (Command::Presence(Some(Active)), Some(Hindrance::PersonPresent)),
         (Command::Reconfigure(disabled.into()), Some(Hindrance::Disabled)),
         (Command::Pause, Some(Hindrance::Paused)),

@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 
 impl Rig {
     fn moves(&mut self, name: &str, done: u64, total: Option<u64>) {
-        let transfer = Some(Transfer { name: name.into(), done, total });
+        let transfer = Some(Transfer { name: name.into(), done, total, came: done });
         let run = self.run();
         self.input(Input::RunProgress { run, transfer });
     }
@@ -212,7 +212,7 @@ fn a_download_that_never_ends_is_stopped_after_a_day() {
 #[test]
 fn progress_of_another_run_is_stale() {
     let mut rig = running("j-1");
-    let transfer = Some(Transfer { name: "a".into(), done: 1, total: None });
+    let transfer = Some(Transfer { name: "a".into(), done: 1, total: None, came: 1 });
     rig.input(Input::RunProgress { run: RunId(999), transfer });
     assert_eq!(rig.worker.counters().stale_inputs, 1);
     assert!(rig.shown().is_empty() && rig.lines("download").is_empty());
