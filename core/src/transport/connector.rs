@@ -143,3 +143,6 @@ impl NoTunnel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
