@@ -66,7 +66,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
         config.api_base =
             ApiBase::parse(url).map_err(|problem| error("api_base_url", problem.to_string()))?;
     }
-    config.ca_file = fields.filled("ca_file")?.map(|path| from_home(&path));
+    config.ca_file = fields.file("ca_file")?;
     config.identity = Identity {
         install_id: fields.filled("install_id")?,
         registration_secret: fields.secret("registration_secret")?,
@@ -88,7 +88,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     // Whether it can be used matters where it is used: a published program may have left anything here.
     config.gradio_endpoint_url = fields.filled("gradio_endpoint_url")?;
     config.openai_base_url = fields.server("openai_base_url")?;
-    config.openai_api_key_file = fields.filled("openai_api_key_file")?.map(|path| from_home(&path));
+    config.openai_api_key_file = fields.file("openai_api_key_file")?;
     if let Some(program) = fields.filled("llama_server")? {
         config.llama_server = from_home(&program).to_string_lossy().into_owned();
     }
@@ -172,6 +172,12 @@ impl Fields<'_> {
             return Err(self.error(key, problem.to_string()));
         }
         Ok(address)
+    }
+
+    /// A file, which is looked for beside the configuration: where a program was started says nothing about it.
+    fn file(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        Ok(self.filled(key)?.map(|file| folder.join(from_home(&file))))
     }
 
     fn secret(&self, key: &'static str) -> Result<Option<Secret>, ConfigError> {
