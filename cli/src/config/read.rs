@@ -69,11 +69,11 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     config.ca_file = fields.file("ca_file")?;
     config.identity = Identity {
         install_id: fields.filled("install_id")?,
-        registration_secret: fields.secret("registration_secret")?,
+        registration_secret: fields.secret("registration_secret", logging::learn_issued)?,
         registration_request_id: fields.filled("registration_request_id")?,
         registration_rejected: fields.text("registration_rejected")?,
         worker_id: fields.filled("worker_id")?,
-        auth_token: fields.secret("auth_token")?,
+        auth_token: fields.secret("auth_token", logging::learn_issued)?,
     };
     config.label = fields.filled("label")?;
     fields.set(&mut config.vram_threshold_gb, "vram_threshold_gb", Fields::gigabytes)?;
@@ -120,7 +120,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     fields.set(&mut config.only_when_idle, "only_when_idle", Fields::switch)?;
     config.local_api_port = fields.whole("local_api_port")?;
     config.stream_port = fields.whole("stream_port")?;
-    config.local_api_token = fields.secret("local_api_token")?;
+    config.local_api_token = fields.secret("local_api_token", logging::learn)?;
     Ok(config)
 }
 
@@ -180,9 +180,9 @@ impl Fields<'_> {
         Ok(self.filled(key)?.map(|file| folder.join(from_home(&file))))
     }
 
-    fn secret(&self, key: &'static str) -> Result<Option<Secret>, ConfigError> {
+    fn secret(&self, key: &'static str, learn: fn(&Secret)) -> Result<Option<Secret>, ConfigError> {
         let secret = self.filled(key)?.map(Secret::from);
-        secret.iter().for_each(logging::learn);
+        secret.iter().for_each(learn);
         Ok(secret)
     }
 
