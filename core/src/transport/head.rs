@@ -139,7 +139,8 @@ mod tests {
     fn answers_on_the_way_come_to_an_end() {
         let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
         let zeros = b"HTTP/1.1 000 \r\n\r\n";
-        let large = b"HTTP/1.1 100 Continue\r\nA: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n\r\n";
+        let large =
+            b"HTTP/1.1 100 Continue\r\nA: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n\r\n";
         for text in [&hints[..], zeros, large, b"HTTP/1.1 200 OK\r\nA", b"A"] {
             let mut stream = Endless { text, read: 0 };
             assert!(matches!(block_on(read_head(&mut stream)), Err(NoHead::NotHttp)));
@@ -149,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_few_answers_on_the_way_are_passed_over() {
-        let text = "HTTP/1.1 103 Hints\r\nA: b\r\n\r\n".repeat(MAX_ON_THE_WAY) + "HTTP/1.1 200 OK\r\n\r\nrest";
+        let text =
+            "HTTP/1.1 103 Hints\r\nA: b\r\n\r\n".repeat(MAX_ON_THE_WAY) + "HTTP/1.1 200 OK\r\n\r\nrest";
         let (head, rest) = block_on(read_head(&mut text.as_bytes())).unwrap();
         assert_eq!((head.status, &*rest), (200, &b"rest"[..]));
         let more = format!("HTTP/1.1 103 Hints\r\n\r\n{text}");

@@ -30,7 +30,8 @@ struct Named {
 impl Named {
     /// `answers` from the last to the first.
     fn new(addresses: &[&str], answers: &[&'static str]) -> Self {
-        let addresses = addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 80)).collect();
+        let addresses =
+            addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 80)).collect();
         let answers = Arc::new(Mutex::new(answers.to_vec()));
         Self { addresses, answers, dialed: Arc::default(), written: Arc::default() }
     }
