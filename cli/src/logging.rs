@@ -3,12 +3,14 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     panic::PanicHookInfo,
     sync::{OnceLock, PoisonError, RwLock},
 };
 
 use env_logger::{Builder, Env};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::Value;
 use studio_worker_core::{
     drive::{LOG_TARGET, WorkerHandle},
     text::plain,
@@ -19,8 +21,10 @@ use studio_worker_core::{
 use crate::door;
 use crate::telemetry;
 
-/// Credentials that are remembered; a program that lives long may see many, one after another.
+/// Credentials of a kind that are remembered; a program that lives long may see many, one after another.
 const MAX_SECRETS: usize = 64;
+/// What has fewer characters is no secret.
+const SHORTEST_SECRET: usize = 6;
 /// The start of this program's own targets, and of those of its runtime.
 pub(crate) const OWN: &str = "studio_worker";
 /// What a studio in the same process says: sent to itself, each line would make another one.
@@ -30,7 +34,7 @@ const TELEMETRY: &str = "studio_worker::telemetry";
 /// The target of a line about a panic.
 pub(crate) const PANIC_TARGET: &str = "studio_worker::panic";
 
-static SECRETS: RwLock<VecDeque<Secret>> = RwLock::new(VecDeque::new());
+static SECRETS: RwLock<Known> = RwLock::new(Known::new());
 static HANDLE: RwLock<Option<WorkerHandle>> = RwLock::new(None);
 
 /// Starts logging: by `RUST_LOG`, or else from `info` on. Also takes over what a panic says. Later calls do nothing.
@@ -48,24 +52,66 @@ pub fn init() {
     });
 }
 
-/// Keeps `secret` out of everything that is logged or reported from now on.
+/// Keeps `secret`, which an operator gave, out of everything that is logged or reported from now on. One of less than six
+/// characters is left alone: it keeps nobody out, and a line without its every `1` or `is` could not be read.
 pub fn learn(secret: &Secret) {
-    if secret.reveal().is_empty() {
-        return;
-    }
-    let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
-    if !secrets.contains(secret) {
-        if secrets.len() == MAX_SECRETS {
-            secrets.pop_front();
-        }
-        secrets.push_back(secret.clone());
-    }
+    SECRETS.write().unwrap_or_else(PoisonError::into_inner).given.remember(secret);
+}
+
+/// The same for what a studio issued, or the worker made for one. However often it changes, no other secret is forgotten
+/// for it.
+pub fn learn_issued(secret: &Secret) {
+    SECRETS.write().unwrap_or_else(PoisonError::into_inner).issued.remember(secret);
 }
 
 /// `text` without any credential that is known.
 pub fn scrub(text: String) -> String {
-    let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
-    secrets.iter().fold(text, |text, secret| secret.scrub(text))
+    SECRETS.read().unwrap_or_else(PoisonError::into_inner).scrub(text)
+}
+
+/// Puts each text of a JSON value through `scrub`, but for what stands under the keys of `but`.
+pub(crate) fn each_text(value: &mut Value, but: &[&str], scrub: &impl Fn(String) -> String) {
+    match value {
+        Value::String(text) => *text = scrub(mem::take(text)),
+        Value::Array(values) => values.iter_mut().for_each(|value| each_text(value, but, scrub)),
+        Value::Object(fields) => fields
+            .iter_mut()
+            .filter(|(key, _)| !but.contains(&key.as_str()))
+            .for_each(|(_, value)| each_text(value, but, scrub)),
+        _ => {}
+    }
+}
+
+/// Credentials, by who could make them many.
+struct Known {
+    given: Recent,
+    issued: Recent,
+}
+
+impl Known {
+    const fn new() -> Self {
+        Self { given: Recent(VecDeque::new()), issued: Recent(VecDeque::new()) }
+    }
+
+    fn scrub(&self, text: String) -> String {
+        self.given.0.iter().chain(&self.issued.0).fold(text, |text, secret| secret.scrub(text))
+    }
+}
+
+/// The credentials that were seen last, in that order.
+struct Recent(VecDeque<Secret>);
+
+impl Recent {
+    fn remember(&mut self, secret: &Secret) {
+        if secret.reveal().chars().count() < SHORTEST_SECRET {
+            return;
+        }
+        self.0.retain(|known| known != secret);
+        if self.0.len() == MAX_SECRETS {
+            self.0.pop_front();
+        }
+        self.0.push_back(secret.clone());
+    }
 }
 
 /// Sends the program's lines to the studio, too, from now on, until [`Forwarding`] is dropped.
@@ -208,6 +254,34 @@ mod tests {
         assert_eq!(lines.len(), 2, "a library's trace may hold a credential as hex: {text}");
         assert!(lines[0].ends_with("DEBUG isahc::wire] Authorization: Bearer …, not \"…\""), "{text}");
         assert!(lines[1].contains("INFO  studio_worker] "), "{text}");
+    }
+
+    #[test]
+    fn what_is_as_short_as_a_word_is_no_secret() {
+        for short in ["1", "is", "short", "äöü", "tok 1"] {
+            learn(&short.into());
+        }
+        let line = "is 1 a short äöü tok 1?";
+        assert_eq!(scrub(line.into()), line);
+        learn(&"s-1234".into());
+        assert_eq!(scrub("not s-1234".into()), "not …");
+    }
+
+    #[test]
+    fn what_a_studio_issues_pushes_out_nothing_that_was_given() {
+        let mut known = Known::new();
+        known.given.remember(&"password-of-a-proxy".into());
+        for count in 0..3 * MAX_SECRETS {
+            known.issued.remember(&format!("tok-issued-{count:03}").into());
+            assert_eq!(
+                known.scrub("tok-issued-000".into()),
+                "…",
+                "one that counts still is read again and again"
+            );
+            known.issued.remember(&"tok-issued-000".into());
+        }
+        assert_eq!(known.scrub("password-of-a-proxy tok-issued-000 tok-issued-191".into()), "… … …");
+        assert_eq!(known.scrub("tok-issued-001".into()), "tok-issued-001", "it has a bound");
     }
 
     #[test]

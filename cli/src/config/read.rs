@@ -66,14 +66,14 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
         config.api_base =
             ApiBase::parse(url).map_err(|problem| error("api_base_url", problem.to_string()))?;
     }
-    config.ca_file = fields.filled("ca_file")?.map(|path| from_home(&path));
+    config.ca_file = fields.file("ca_file")?;
     config.identity = Identity {
         install_id: fields.filled("install_id")?,
-        registration_secret: fields.secret("registration_secret")?,
+        registration_secret: fields.secret("registration_secret", logging::learn_issued)?,
         registration_request_id: fields.filled("registration_request_id")?,
         registration_rejected: fields.text("registration_rejected")?,
         worker_id: fields.filled("worker_id")?,
-        auth_token: fields.secret("auth_token")?,
+        auth_token: fields.secret("auth_token", logging::learn_issued)?,
     };
     config.label = fields.filled("label")?;
     fields.set(&mut config.vram_threshold_gb, "vram_threshold_gb", Fields::gigabytes)?;
@@ -88,7 +88,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     // Whether it can be used matters where it is used: a published program may have left anything here.
     config.gradio_endpoint_url = fields.filled("gradio_endpoint_url")?;
     config.openai_base_url = fields.server("openai_base_url")?;
-    config.openai_api_key_file = fields.filled("openai_api_key_file")?.map(|path| from_home(&path));
+    config.openai_api_key_file = fields.file("openai_api_key_file")?;
     if let Some(program) = fields.filled("llama_server")? {
         config.llama_server = from_home(&program).to_string_lossy().into_owned();
     }
@@ -120,7 +120,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     fields.set(&mut config.only_when_idle, "only_when_idle", Fields::switch)?;
     config.local_api_port = fields.whole("local_api_port")?;
     config.stream_port = fields.whole("stream_port")?;
-    config.local_api_token = fields.secret("local_api_token")?;
+    config.local_api_token = fields.secret("local_api_token", logging::learn)?;
     Ok(config)
 }
 
@@ -174,9 +174,15 @@ impl Fields<'_> {
         Ok(address)
     }
 
-    fn secret(&self, key: &'static str) -> Result<Option<Secret>, ConfigError> {
+    /// A file, which is looked for beside the configuration: where a program was started says nothing about it.
+    fn file(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        Ok(self.filled(key)?.map(|file| folder.join(from_home(&file))))
+    }
+
+    fn secret(&self, key: &'static str, learn: fn(&Secret)) -> Result<Option<Secret>, ConfigError> {
         let secret = self.filled(key)?.map(Secret::from);
-        secret.iter().for_each(logging::learn);
+        secret.iter().for_each(learn);
         Ok(secret)
     }
 

@@ -25,7 +25,7 @@ impl Store for ConfigStore {
             .iter()
             .map(|Change { key, value }| {
                 if let (Key::AuthToken | Key::RegistrationSecret, Some(secret)) = (key, value) {
-                    logging::learn(secret);
+                    logging::learn_issued(secret);
                 }
                 let value = value.as_ref().map(|value| value.reveal().into());
                 Edit { key: key.name(), value }

@@ -10,8 +10,8 @@ pub(super) const TEMPLATE: &str = r#"# The configuration of studio-worker. A run
 api_base_url = "https://studio.minis.gg"
 
 # A PEM file with the certificates of authorities to trust beside the system's, for a studio or an engine whose own it is.
-# A change counts from the next start.
-# ca_file = "/etc/ssl/our-ca.pem"
+# It may lie beside this file. A change counts from the next start.
+# ca_file = "our-ca.pem"
 
 # How this worker is called in the studio's list.
 # label = "alice's machine"

@@ -7,6 +7,7 @@
 //! | `lines` | the newest log lines of this program |
 //! | `place` | where the door is, and who can reach it |
 //! | `serve` | the worker's side |
+//! | `unsaid` | an answer without credentials |
 //! | `call` | the other one |
 //!
 //! **Where.** In the hidden folder `.config.toml.door` beside the configuration, so that both sides find it by that path
@@ -38,6 +39,7 @@ mod place;
 mod said;
 mod serve;
 pub(crate) mod text;
+mod unsaid;
 
 use std::{
     io,

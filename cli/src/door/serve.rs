@@ -13,6 +13,7 @@ use super::{
     Updates, lines, now,
     place::Token,
     said::{Answer, Asked, Request, State},
+    unsaid,
 };
 use crate::{
     guests::{Guest, Visit, read_until, stays},
@@ -173,7 +174,7 @@ fn refuse(guest: &mut dyn Guest, why: &str) -> io::Result<()> {
 }
 
 fn say(guest: &mut dyn Guest, answer: &Answer) -> io::Result<()> {
-    let line = logging::scrub(serde_json::to_string(answer).map_err(io::Error::other)?);
+    let line = unsaid::line(answer, &logging::scrub).map_err(io::Error::other)?;
     // In one write.
     guest.write_all(format!("{line}\n").as_bytes())?;
     guest.flush()

@@ -142,7 +142,7 @@ pub fn status(config: &Config, path: &Path, running: Option<u32>) -> Value {
             None => json!({ "state": "unregistered" }),
         },
     };
-    let status = json!({
+    let mut status = json!({
         "version": VERSION,
         "configPath": path.display().to_string(),
         "runningPid": running,
@@ -157,17 +157,8 @@ pub fn status(config: &Config, path: &Path, running: Option<u32>) -> Value {
         "autoUpdate": config.auto_update_enabled,
         "updateIntervalSecs": config.auto_update_interval_secs,
     });
-    scrubbed(status)
-}
-
-/// A JSON value without credentials in its texts.
-fn scrubbed(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(logging::scrub(text)),
-        Value::Array(values) => values.into_iter().map(scrubbed).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, scrubbed(value))).collect(),
-        value => value,
-    }
+    logging::each_text(&mut status, &["state"], &logging::scrub);
+    status
 }
 
 /// What `config` prints: where the file is, and everything that counts, as TOML, with credentials masked.

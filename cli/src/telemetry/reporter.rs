@@ -14,7 +14,6 @@ use sentry::{
     protocol::{Event, Exception, Mechanism},
     types::Dsn,
 };
-use serde_json::Value;
 use studio_worker_core::drive::LOG_TARGET;
 
 use super::{backtrace, pace::Pace};
@@ -115,17 +114,9 @@ fn without_words<'a>(target: &str, message: &'a str) -> &'a str {
 /// An event without credentials in any of its texts: also those that were learned since.
 fn scrubbed(event: &Event<'static>) -> Option<Event<'static>> {
     let mut value = serde_json::to_value(event).ok()?;
-    scrub(&mut value);
+    // What is no level can't be read as one.
+    logging::each_text(&mut value, &["level"], &logging::scrub);
     serde_json::from_value(value).ok()
-}
-
-fn scrub(value: &mut Value) {
-    match value {
-        Value::String(text) => *text = logging::scrub(std::mem::take(text)),
-        Value::Array(values) => values.iter_mut().for_each(scrub),
-        Value::Object(fields) => fields.values_mut().for_each(scrub),
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub fn looks_like_credential(name: &str, value: &str) -> bool {
         || words().any(|word| ENDINGS.iter().any(|ending| word.ends_with(ending)))
         || !is_folder && words().any(|word| WORDS.contains(&word))
         || has_password(value)
+        || name.ends_with("PROXY") && has_password_of_a_proxy(value)
 }
 
 /// Whether a value has a password in an address, or a setting that is one.
@@ -63,6 +64,13 @@ fn has_password(value: &str) -> bool {
     };
     let lower = value.to_ascii_lowercase();
     value.split("://").skip(1).any(in_address) || SETTINGS.iter().any(|setting| lower.contains(setting))
+}
+
+/// The same for the address of a proxy, which needs no scheme. Whatever stands before the host counts, however it is written.
+fn has_password_of_a_proxy(value: &str) -> bool {
+    let before = value.rsplit_once('@').map_or("", |(before, _)| before);
+    let user = before.split_once("://").map_or(before, |(_, user)| user);
+    user.split_once(':').is_some_and(|(_, password)| !password.is_empty())
 }
 
 #[cfg(test)]
@@ -105,6 +113,21 @@ mod tests {
         ] {
             assert!(looks_like_credential("X", value), "{value}");
         }
+        // A proxy's address needs no scheme.
+        for (name, value) in [
+            ("HTTPS_PROXY", "user:pass@proxy:3128"),
+            ("http_proxy", "user:p@ss@proxy:3128/"),
+            ("ALL_PROXY", " :pass@proxy "),
+            ("npm_config_https_proxy", "user:pass@proxy"),
+            ("npm_config_proxy", "user:pass@proxy"),
+            ("NPM_CONFIG_PROXY", "http:user:pass@proxy"),
+            ("Proxy", "user:pass@proxy"),
+            // Read as anything may be: a password may have what ends a host.
+            ("HTTP_PROXY", "user:p/ss@proxy"),
+            ("HTTP_PROXY", "//user:pass@proxy"),
+        ] {
+            assert!(looks_like_credential(name, value), "{name}={value}");
+        }
     }
 
     #[test]
@@ -122,7 +145,14 @@ mod tests {
             ("XAUTHORITY", "/home/me/.Xauthority"),
             ("HF_HUB_OFFLINE", "1"),
             ("HTTP_PROXY", "http://proxy:3128"),
-            ("HTTPS_PROXY", "http://user@proxy:3128/a:b@c"),
+            ("X", "http://user@proxy:3128/a:b@c"),
+            ("HTTPS_PROXY", "http://user@proxy:3128"),
+            ("HTTPS_PROXY", "proxy:3128"),
+            ("https_proxy", "user@proxy:3128"),
+            ("NO_PROXY", "localhost,10.0.0.0/8,[::1]:80"),
+            ("GIT_PROXY_COMMAND", "connect -H proxy:3128"),
+            ("REPOSITORY", "git@github.com:a/b"),
+            ("PEER", "user:pass@proxy"),
             ("GIT_SSH_COMMAND", "ssh -i x"),
             ("LANG", "C.UTF-8"),
             ("", ""),

@@ -67,7 +67,7 @@ impl<P: Platform> Connector<P> {
     /// Connects. There is no bound in time: whoever asks has one, and drops the future.
     pub async fn open(&self, to: Destination<'_>) -> io::Result<Connection<P::Stream>> {
         let connection = match self.proxies.to(&to).map_err(io::Error::other)? {
-            None => Connection::Plain(self.platform.dial(to.host, to.port, to.reach).await?),
+            None => Connection::plain(self.platform.dial(to.host, to.port, to.reach).await?),
             // Apart: who connects straight has nothing of it.
             Some(proxy) => Box::pin(self.through(proxy, to)).await?,
         };
@@ -96,7 +96,7 @@ impl<P: Platform> Connector<P> {
         let dialed = self.platform.dial(proxy.host(), proxy.port(), Reach::Any).await;
         let unreachable =
             |error: io::Error| broken(format!("can't be reached: {error}; {} names it", proxy.variable()));
-        let mut connection = Connection::Plain(dialed.map_err(unreachable)?);
+        let mut connection = Connection::plain(dialed.map_err(unreachable)?);
         if proxy.is_secure() {
             let wrapped = self.tls.wrap(&self.platform, proxy.host(), connection).await;
             connection = wrapped.map_err(unreachable)?;
@@ -143,3 +143,6 @@ impl NoTunnel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@
 mod addresses;
 mod body;
 mod connector;
+mod fair;
 mod files;
 mod followed;
 mod head;
@@ -43,6 +44,7 @@ use futures::{AsyncRead, AsyncWrite};
 pub use addresses::{admit, first_to_connect};
 pub use body::UploadBody;
 pub use connector::{Connector, proxies};
+pub use fair::Fair;
 pub use files::Folder;
 #[cfg(feature = "http")]
 pub use http::Http;

@@ -15,7 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
-use super::Platform;
+use super::{Fair, Platform};
 
 /// What TLS needs, made at its first use: a plain session needs none of it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -128,9 +128,16 @@ pub fn read_authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Stri
 #[derive(Debug)]
 pub enum Connection<S> {
     /// As the platform opened it.
-    Plain(S),
+    Plain(Fair<S>),
     /// TLS over one: also over that of a proxy.
     Tls(Box<TlsStream<Connection<S>>>),
+}
+
+impl<S> Connection<S> {
+    /// Over a stream as the platform opened it.
+    pub(super) fn plain(stream: S) -> Self {
+        Self::Plain(Fair::new(stream))
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {

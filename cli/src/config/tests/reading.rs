@@ -186,3 +186,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn files_that_are_named_lie_beside_the_configuration() {
+    let named = |text: &str| {
+        let config = parse(text).unwrap();
+        (config.ca_file, config.openai_api_key_file)
+    };
+    let path = |path: &str| Some(Path::new(path).to_owned());
+    assert_eq!(
+        named("ca_file = 'ca.pem'\nopenai_api_key_file = '../keys/openai'\n"),
+        (path("/etc/ca.pem"), path("/etc/../keys/openai"))
+    );
+    assert_eq!(named("ca_file = '/ca.pem'\nopenai_api_key_file = '/key'\n"), (path("/ca.pem"), path("/key")));
+    let home = directories::BaseDirs::new().unwrap().home_dir().join("ca.pem");
+    assert_eq!(named("ca_file = '~/ca.pem'\n"), (Some(home), None));
+    // One that has no folder lies in the one that counts.
+    let config = Config::parse("ca_file = 'ca.pem'", "config.toml".as_ref()).unwrap();
+    assert_eq!(config.ca_file, path("ca.pem"));
+}
