@@ -226,6 +226,10 @@ impl Looking {
         let (schedule, situation) = (self.schedule(), self.situation());
         let mut policy = policy(&self.config, &self.place);
         policy.refused.extend(self.refused.iter().cloned());
+        if !policy.enabled {
+            // What lies ready is not wanted any more.
+            self.locked = None;
+        }
         let order = updater.next(self.now(), &schedule, &policy, situation);
         let pause = match order {
             Order::Rest(until) => until.since(self.now()),
@@ -238,6 +242,7 @@ impl Looking {
                 log::info!("{} is there: it is fetched and checked", release.version);
                 let key = self.config.auto_update_public_key.clone();
                 let bench = Workbench { place: self.place.clone(), key };
+                self.locked = None;
                 let outcome = self.place.lock().map_err(|error| error.to_string()).and_then(|locked| {
                     let staged = stage(&self.config, self.on, bench, release);
                     match &staged {
@@ -278,17 +283,28 @@ impl Looking {
         let record = self.place.record();
         let ready = match (record.pending, record.on_trial) {
             // Whoever is at it is waited for: it is looked at again then.
-            (Some(version), _) => Ready::Staged(version, self.place.lock().ok()?),
-            (None, Some(version)) if version != self.own => Ready::InPlace(version, self.place.lock().ok()?),
-            (None, Some(_)) => return None,
+            (Some(version), _) => {
+                let locked = self.place.lock().ok()?;
+                if self.place.staged().exists() {
+                    Some(Ready::Staged(version, locked))
+                } else {
+                    if let Err(error) = self.place.note(|record| record.pending = None) {
+                        log::debug!("{error}");
+                    }
+                    None
+                }
+            }
+            (None, Some(version)) if version != self.own => {
+                Some(Ready::InPlace(version, self.place.lock().ok()?))
+            }
+            (None, Some(_)) => None,
             (None, None) => {
-                self.stamp = stamp;
                 let is_other = self.place.version().is_some_and(|version| version != self.own);
-                return is_other.then_some(Ready::InUse);
+                is_other.then_some(Ready::InUse)
             }
         };
         self.stamp = stamp;
-        Some(ready)
+        ready
     }
 
     fn make_way(&self, ready: Ready) {
