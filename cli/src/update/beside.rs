@@ -326,7 +326,12 @@ impl Looking {
         });
         let decided = updater.take_decision();
         let is_wanted = policy(&self.config, &self.place).enabled;
-        let last = decided.as_ref().map(ToString::to_string);
+        let last = decided.as_ref().map(|decided| match (decided, feed(&self.config)) {
+            (AutoUpdateDecision::Disabled, Err(_)) if self.config.auto_update_enabled => {
+                "no feed of this program's releases is named".into()
+            }
+            _ => decided.to_string(),
+        });
         self.told.seen.set(UpdateStatus {
             next_check_at: next_check.filter(|_| is_wanted).map(Stamp),
             last: last.or_else(|| self.told.seen.status()?.last),

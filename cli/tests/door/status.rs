@@ -29,7 +29,10 @@ fn a_worker_that_runs_tells_how_it_is(on: &str) {
     assert_eq!(line(&status, "jobs:").as_deref(), Some("up to 12 GB are taken"));
     assert!(line(&status, "last_heartbeat:").unwrap().starts_with("acknowledged "), "{status}");
     assert!(line(&status, "current_job:").unwrap().starts_with("j-1, llm, synthetic, for "), "{status}");
-    assert_eq!(line(&status, "next_update_check:").as_deref(), Some("none is due (updates are off)"));
+    assert_eq!(
+        line(&status, "next_update_check:").as_deref(),
+        Some("none is due (no feed of this program's releases is named)")
+    );
     assert!(!status.contains(TOKEN) && status.ends_with("\n\n"), "{status}");
 
     rig.release(&mut session, "j-1");
