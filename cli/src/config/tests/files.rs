@@ -139,11 +139,15 @@ fn the_store_keeps_what_a_person_changed_meanwhile() {
     let wanted = "label = 'new' # mine\nengine = 'warp'\ninstall_id = \"i\"\nworker_id = \"w\"\n\
                   auth_token = \"s3cret-2\"\nregistration_rejected = \"\"\n";
     assert_eq!(place.text(), wanted);
-    assert_eq!(
-        crate::logging::scrub("s3cret-1 s3cret-2".into()),
-        "… …",
-        "what was stored is known as a secret"
-    );
+    // Other tests of this process learn secrets meanwhile, and the oldest ones are forgotten for them.
+    let is_known = (0..100).any(|_| {
+        store.save(&[change(Key::RegistrationSecret, Some("s3cret-1"))]).unwrap();
+        store
+            .save(&[change(Key::RegistrationSecret, None), change(Key::AuthToken, Some("s3cret-2"))])
+            .unwrap();
+        crate::logging::scrub("s3cret-1 s3cret-2".into()) == "… …"
+    });
+    assert!(is_known, "what was stored is known as a secret");
 }
 
 #[test]
