@@ -47,7 +47,7 @@ fn garbage_and_slow_ones_disturb_neither_the_worker_nor_others() {
     slow.write_all(b"\"status\",\"door\":9,\"new\":{}}\n").unwrap();
     let mut answer = String::new();
     slow.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with(r#"{"is":"state","#) && answer.contains(r#""workerId":"w-1""#), "{answer}");
+    assert!(answer.contains(r#""is":"state""#) && answer.contains(r#""workerId":"w-1""#), "{answer}");
     drop((silent, half, deaf));
     rig.worker.signal("-TERM");
     rig.ends(&mut session);

@@ -69,7 +69,9 @@ fn a_version_on_trial_does_not_wait() {
     let home = Home::registered(&studio);
     let report = home.path("trial");
     let mut program = home.program(&["run", "--service"]);
-    let worker = Running::start(program.env("STUDIO_WORKER_ON_TRIAL", report));
+    program.env("STUDIO_WORKER_ON_TRIAL", report);
+    program.env("STUDIO_WORKER_WATCHED_BY", std::process::id().to_string());
+    let worker = Running::start(&mut program);
     studio.upgrade().refuse(401, &format!("token {TOKEN} is wrong"));
     ended(worker);
 }
