@@ -35,43 +35,32 @@ pub(crate) trait Guest: Read + Write + Send + 'static {
 /// Ends a connection.
 pub(crate) type Ender = Box<dyn Fn() + Send + Sync>;
 
-impl Guest for TcpStream {
-    fn bound(&self, read: Duration, write: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(read))?;
-        self.set_write_timeout(Some(write))
-    }
+macro_rules! guest {
+    ($stream:ty) => {
+        impl Guest for $stream {
+            fn bound(&self, read: Duration, write: Duration) -> io::Result<()> {
+                self.set_read_timeout(Some(read))?;
+                self.set_write_timeout(Some(write))
+            }
 
-    fn finish(&self) {
-        // One that has gone has gone.
-        let _ = self.shutdown(Shutdown::Write);
-    }
+            fn finish(&self) {
+                // One that has gone has gone.
+                let _ = self.shutdown(Shutdown::Write);
+            }
 
-    fn ender(&self) -> io::Result<Ender> {
-        let same = self.try_clone()?;
-        Ok(Box::new(move || {
-            let _ = same.shutdown(Shutdown::Both);
-        }))
-    }
+            fn ender(&self) -> io::Result<Ender> {
+                let same = self.try_clone()?;
+                Ok(Box::new(move || {
+                    let _ = same.shutdown(Shutdown::Both);
+                }))
+            }
+        }
+    };
 }
 
+guest!(TcpStream);
 #[cfg(unix)]
-impl Guest for std::os::unix::net::UnixStream {
-    fn bound(&self, read: Duration, write: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(read))?;
-        self.set_write_timeout(Some(write))
-    }
-
-    fn finish(&self) {
-        let _ = self.shutdown(Shutdown::Write);
-    }
-
-    fn ender(&self) -> io::Result<Ender> {
-        let same = self.try_clone()?;
-        Ok(Box::new(move || {
-            let _ = same.shutdown(Shutdown::Both);
-        }))
-    }
-}
+guest!(std::os::unix::net::UnixStream);
 
 /// Where connections come from.
 pub(crate) trait Listener: Send + Sync + 'static {

@@ -11,13 +11,12 @@ use std::{
 };
 
 use studio_worker_core::{
-    drive::{WorkerHandle, WorkerStatus},
+    drive::WorkerHandle,
     time::{Mono, Wall},
     transport::{seed, wall_clock},
     update::{
         AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Situation, Version,
     },
-    worker::Hindrance,
 };
 
 use super::{
@@ -101,11 +100,6 @@ struct Told {
     seen: Updates,
 }
 
-/// A pause is its owner's, and ends with the process: nothing takes over before that.
-fn is_paused(status: &WorkerStatus) -> bool {
-    status.session.as_ref().is_some_and(|session| session.hindrance == Some(Hindrance::Paused))
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A value is replaced as a whole: a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -179,7 +173,7 @@ impl Looking {
             self.apart_since = self.now();
             self.settle_doubts();
         }
-        Situation { connected, apart_since: self.apart_since, paused: is_paused(&status) }
+        Situation { connected, apart_since: self.apart_since, paused: super::is_paused(&status) }
     }
 
     /// This version is welcomed. What went back since no studio welcomed it may be judged by that.
@@ -276,7 +270,8 @@ impl Looking {
     fn by_hand(&mut self) -> Option<Ready> {
         let (stamp, status) = (self.place.record_stamp(), self.handle.observers().status());
         // Whether another version is any good shows at its welcome.
-        let is_ready = status.is_connected() && !is_paused(&status) && self.began.elapsed() >= self.quiet;
+        let is_ready =
+            status.is_connected() && !super::is_paused(&status) && self.began.elapsed() >= self.quiet;
         if self.stamp == stamp || !is_ready {
             return None;
         }

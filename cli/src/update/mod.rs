@@ -24,7 +24,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use studio_worker_core::update::{Policy, Version};
+use studio_worker_core::{
+    drive::WorkerStatus,
+    update::{Policy, Version},
+    worker::Hindrance,
+};
 
 pub use bench::check_key;
 pub use beside::{AutoUpdates, Before, Ready};
@@ -111,6 +115,11 @@ pub fn feed(config: &Config) -> Result<&str, UpdateError> {
     let feed = config.auto_update_feed.trim();
     let is_foreign = feed == DEFAULT_UPDATE_FEED || format!("{feed}/").to_ascii_lowercase().contains(FOREIGN);
     if feed.is_empty() || is_foreign { Err(UpdateError::NoFeed) } else { Ok(feed) }
+}
+
+/// A pause is its owner's, and ends with the process: nothing takes over before that.
+fn is_paused(status: &WorkerStatus) -> bool {
+    status.session.as_ref().is_some_and(|session| session.hindrance == Some(Hindrance::Paused))
 }
 
 /// Says what became of the last update, once: to the log, and through it to the studio.

@@ -173,13 +173,16 @@ impl Place {
         // What was never tried is no way back: the one before it stays that.
         let put = self.put(&self.staged(), record.on_trial.is_none());
         self.clear();
-        if let Err(error) = put {
-            return self.remember(&record).and(Err(error));
+        let remembered = match (&put, tried) {
+            (Ok(()), true) => self.note(|record| record.keep(version, own)),
+            (Ok(()), false) => Ok(()),
+            (Err(_), _) => self.remember(&record),
+        };
+        // What became of the program's file counts.
+        if let Err(error) = remembered {
+            log::warn!("what became of an update can't be remembered: {error}");
         }
-        if tried {
-            self.note(|record| record.keep(version, own))?;
-        }
-        Ok(())
+        put
     }
 
     /// The program that was made ready.
@@ -202,12 +205,15 @@ impl Place {
             fs::hard_link(&self.program, &kept).or_else(|_| fs::copy(&self.program, &kept).map(drop))?;
             fs::rename(&kept, &old)
         };
-        if keep_old {
-            keep().map_err(UpdateError::at("keep the program as", &old))?;
+        let kept_old =
+            if keep_old { keep().map_err(UpdateError::at("keep the program as", &old)) } else { Ok(()) };
+        let put = kept_old
+            .and_then(|()| replace(&new, &self.program).map_err(UpdateError::at("replace", &self.program)));
+        if put.is_err() {
+            gone(fs::remove_file(&new));
         }
-        replace(&new, &self.program).map_err(UpdateError::at("replace", &self.program))?;
         self.sync();
-        Ok(())
+        put
     }
 
     /// Puts the one before back, in one step.

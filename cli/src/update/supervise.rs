@@ -30,7 +30,7 @@ use studio_worker_core::{
     worker::Exit,
 };
 
-use super::{Place, place::SUPERVISED};
+use super::{Place, is_paused, place::SUPERVISED};
 use crate::{config::Config, signals::Shutdown};
 
 /// Tells a version that it is on trial: the file in which it says how it fares.
@@ -333,7 +333,8 @@ impl OnTrial {
                     turns = handle.turns();
                     handle.ring();
                 }
-                if !is_over && said.is_some() && trial.began.elapsed() >= trial.time {
+                let is_due = !is_over && said.is_some() && trial.began.elapsed() >= trial.time;
+                if is_due && !is_paused(&handle.observers().status()) {
                     is_over = true;
                     log::info!("the trial is over: this version takes over once it is free");
                     handle.make_way();

@@ -179,6 +179,19 @@ fn a_paused_worker_stays_the_one_that_is_paused() {
 }
 
 #[test]
+fn a_pause_on_trial_stays_one() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    assert_eq!(home.run(&["pause"]).code, 0);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert!(!worker.log().contains("the trial is over"), "{}", worker.log());
+    assert_eq!(home.run(&["resume"]).code, 0);
+    worker.logs("the trial is over");
+}
+
+#[test]
 fn two_workers_of_one_program_update_it_once() {
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
     let home = Home::at(&studio, &feed, "");

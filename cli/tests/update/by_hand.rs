@@ -6,7 +6,7 @@ use studio_worker::VERSION;
 
 use crate::{
     home::{Home, Said, wait},
-    release::{Feed, NEXT, archive, archive_name, broken, next_archive, sha256},
+    release::{AFTER_NEXT, Feed, NEXT, archive, archive_name, broken, next_archive, program, sha256},
     rig::Rig,
 };
 
@@ -80,6 +80,19 @@ fn what_was_installed_while_no_worker_ran_is_tried_by_the_next_one() {
     worker.logs(&format!("{} is on trial", *NEXT));
     worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
     assert_eq!(home.version(), *NEXT);
+}
+
+#[test]
+fn a_version_that_was_never_tried_is_not_what_is_gone_back_to() {
+    let feed = Feed::with(&NEXT, next_archive());
+    let home = Home::new(&feed, "");
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    feed.lists(&AFTER_NEXT, Arc::new(archive(&program(&AFTER_NEXT))));
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    assert_eq!(home.version(), *AFTER_NEXT);
+    let said = home.run(&["rollback"]);
+    assert!(said.out.contains(&format!("to {VERSION};")), "{}{}", said.out, said.err);
+    assert_eq!(home.version(), VERSION);
 }
 
 /// It says its version, so it was installed, and does nothing else: the way back leads through the one before.
