@@ -94,7 +94,7 @@ impl Known {
     }
 
     fn scrub(&self, text: String) -> String {
-        self.given.0.iter().chain(&self.issued.0).fold(text, |text, secret| secret.scrub(text))
+        Secret::scrub_all(self.given.0.iter().chain(&self.issued.0), text)
     }
 }
 

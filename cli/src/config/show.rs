@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use studio_worker_core::wire::Secret;
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::{Config, ConfigError, ConfigFile, document::Document, read};
@@ -60,7 +61,7 @@ struct Plain<'a>(&'a Config);
 
 impl Plain<'_> {
     fn text(&self, text: &str) -> String {
-        self.0.secrets().fold(text.to_owned(), |text, secret| secret.scrub(text))
+        Secret::scrub_all(self.0.secrets(), text.to_owned())
     }
 
     /// What stands under `key`.

@@ -81,8 +81,7 @@ impl Registration {
     /// Keeps the secrets out of what people read.
     pub(super) fn scrub(&self, text: String) -> String {
         let Identity { auth_token, registration_secret, .. } = &self.identity;
-        let secrets = auth_token.iter().chain(registration_secret).chain(&self.storage.retired);
-        secrets.fold(text, |text, secret| secret.scrub(text))
+        Secret::scrub_all(auth_token.iter().chain(registration_secret).chain(&self.storage.retired), text)
     }
 
     /// Gives up the exchange under way.

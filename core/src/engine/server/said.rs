@@ -64,8 +64,7 @@ fn last_line(text: &str) -> &str {
 pub(in crate::engine) fn presentable(words: &str, secrets: &[Secret]) -> String {
     let words = plain(words.to_owned());
     // Scrubbed last, so that nothing that is cut out can bring the halves of a secret together.
-    let words =
-        secrets.iter().fold(without_queries(&words).into_owned(), |words, secret| secret.scrub(words));
+    let words = Secret::scrub_all(secrets, without_queries(&words).into_owned());
     match words.char_indices().nth(MAX_CHARS) {
         Some((cut, _)) => words[..cut].trim_end().to_owned() + "…",
         None => words,
