@@ -1,6 +1,7 @@
 //! Locks between processes: one for saving the configuration, and one that a running worker holds.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
@@ -101,14 +102,33 @@ impl InstanceLock {
     }
 }
 
-/// The process that runs a worker with `config` now.
-pub fn running(config: &ConfigFile) -> Option<u32> {
-    let path = beside(&resolve(config.path()), "run");
-    let file = File::open(&path).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => holder(&path),
-        _ => None,
+/// A worker that runs. Shown, it stands in a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// Its process, unless it had no place to write that down.
+    pub pid: Option<u32>,
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the worker that runs")?;
+        self.pid.map_or(Ok(()), |pid| write!(f, " (process {pid})"))
     }
+}
+
+/// The worker that runs with `config` now, if one does.
+pub fn running(config: &ConfigFile) -> Option<Running> {
+    let target = resolve(config.path());
+    let path = beside(&target, "run");
+    if is_locked(&path) {
+        return Some(Running { pid: holder(&path) });
+    }
+    // That of a worker which could not make a file there. What an earlier one left there names nobody now.
+    is_locked(&target).then_some(Running { pid: None })
+}
+
+fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// The process id in a lock file; its holder may be just about to write it.
@@ -123,5 +143,29 @@ fn holder(path: &Path) -> Option<u32> {
             _ if Instant::now() >= end => return None,
             _ => thread::sleep(PAUSE),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As where the folder can't be written, also for users to whom every folder is open.
+    #[test]
+    fn a_worker_that_can_write_nothing_down_is_seen_to_run() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        std::fs::write(&path, "").unwrap();
+        let config = ConfigFile::locate(Some(&path)).unwrap();
+        assert_eq!(running(&config), None);
+        std::fs::create_dir(beside(&resolve(&path), "run")).unwrap();
+        let lock = InstanceLock::acquire(&config).unwrap();
+        assert_eq!(running(&config), Some(Running { pid: None }));
+        assert!(matches!(InstanceLock::acquire(&config), Err(LockError::Running { pid: None, .. })));
+        drop(lock);
+        assert_eq!(running(&config), None);
+        std::fs::remove_dir(beside(&resolve(&path), "run")).unwrap();
+        let _lock = InstanceLock::acquire(&config).unwrap();
+        assert_eq!(running(&config), Some(Running { pid: Some(std::process::id()) }));
     }
 }

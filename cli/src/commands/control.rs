@@ -93,7 +93,7 @@ impl End {
         }
         let end = Instant::now() + patience;
         // A service manager may start the next one at once.
-        while lock::running(file) == Some(state.pid) {
+        while lock::running(file).is_some_and(|running| running.pid.is_none_or(|pid| pid == state.pid)) {
             if Instant::now() >= end {
                 let waited = text::span(patience);
                 return Err(Error::Argument(format!("process {} still runs after {waited}", state.pid)));

@@ -28,8 +28,8 @@ impl CheckUpdate {
         if self.install && checked.newer().is_some() {
             let running = lock::running(file);
             writeln!(out, "{}", update::install(&config, on, &Place::here()?, checked, running.is_some())?)?;
-            if let Some(pid) = running {
-                writeln!(out, "the worker that runs (process {pid}) tries it once it is free")?;
+            if let Some(running) = running {
+                writeln!(out, "{running} tries it once it is free")?;
             }
         }
         Ok(())
@@ -39,8 +39,8 @@ impl CheckUpdate {
 /// Goes back to the version before.
 pub(super) fn roll_back(file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
     writeln!(out, "{}", update::roll_back(&Place::here()?)?)?;
-    if let Some(pid) = lock::running(file) {
-        writeln!(out, "the worker that runs (process {pid}) goes back once it is free")?;
+    if let Some(running) = lock::running(file) {
+        writeln!(out, "{running} goes back once it is free")?;
     }
     Ok(())
 }

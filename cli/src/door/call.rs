@@ -9,7 +9,11 @@ use super::{
     place::Place,
     said::{Answer, Asked, DOOR, Request, State},
 };
-use crate::{config::ConfigFile, guests::Guest, lock};
+use crate::{
+    config::ConfigFile,
+    guests::Guest,
+    lock::{self, Running},
+};
 
 /// How long a worker may take for an answer: longer than it gives itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,10 +32,10 @@ pub enum CallError {
         config: String,
     },
     /// Somebody is, and can't be asked.
-    #[error("the worker (process {pid}) can't be asked: {problem}")]
+    #[error("{running} can't be asked: {problem}")]
     Unreachable {
-        /// Its process.
-        pid: u32,
+        /// Which.
+        running: Running,
         /// Why.
         problem: String,
     },
@@ -61,11 +65,11 @@ impl Call {
             let is_shut = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
             match lock::running(config) {
                 // There is a door as soon as there is something to tell.
-                Some(pid) if is_shut => {
+                Some(running) if is_shut => {
                     let problem = "its door is not open (yet); its log says why".into();
-                    CallError::Unreachable { pid, problem }
+                    CallError::Unreachable { running, problem }
                 }
-                Some(pid) => CallError::Unreachable { pid, problem: error.to_string() },
+                Some(running) => CallError::Unreachable { running, problem: error.to_string() },
                 None if is_shut => CallError::NobodyRuns { config: config.path().display().to_string() },
                 // Whom the system keeps out of the door, it keeps out of the lock.
                 None => CallError::Untold { problem: error.to_string() },

@@ -54,7 +54,7 @@ pub struct Looking {
 /// depend on it; it is asked now and then.
 pub fn look_for(handle: WorkerHandle, matters: impl FnMut() -> bool + Send + 'static) -> io::Result<Looking> {
     let (ends, ended) = mpsc::channel();
-    thread::Builder::new().name("presence".into()).stack_size(256 * 1024).spawn(move || {
+    thread::Builder::new().name("presence".into()).spawn(move || {
         let goes_on = |span| ended.recv_timeout(span) == Err(RecvTimeoutError::Timeout);
         watch(look, |presence| handle.set_presence(presence), matters, goes_on);
     })?;

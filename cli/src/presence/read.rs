@@ -8,7 +8,7 @@ use studio_worker_core::{time::Wall, wire::UserPresence};
 const IDLE_AFTER: Duration = Duration::from_secs(300);
 
 /// What `loginctl show-session` is asked for.
-pub(super) const PROPERTIES: &str = "Id,Type,Class,State,Remote,LockedHint,IdleHint,IdleSinceHint";
+pub(super) const PROPERTIES: &str = "Id,Type,Class,State,Remote,Seat,LockedHint,IdleHint,IdleSinceHint";
 
 /// The sessions that `loginctl list-sessions` lists. None of them is mistaken for an option.
 pub(super) fn session_ids(listed: &str) -> impl Iterator<Item = &str> {
@@ -40,6 +40,10 @@ fn is_used(session: &BTreeMap<&str, &str>, now: Wall) -> bool {
     let value = |key| session.get(key).copied().unwrap_or_default();
     // Those of greeters and background jobs, those that are over, and those that another one is in front of.
     if !value("Class").starts_with("user") || value("State") != "active" || value("Remote") == "yes" {
+        return false;
+    }
+    // A desktop that is looked at over a network, such as one of VNC, has no seat, and says it is not remote.
+    if value("Seat").is_empty() {
         return false;
     }
     if value("LockedHint") == "yes" || value("IdleHint") == "yes" {
@@ -85,8 +89,9 @@ mod tests {
     #[test]
     fn who_counts_as_being_there() {
         let since = |seconds: i64| format!("IdleSinceHint={}", (NOW.as_millis() - seconds * 1_000) * 1_000);
-        let desktop = "Type=wayland\nClass=user\nState=active\nRemote=no\nLockedHint=no\nIdleHint=no\n";
-        let console = "Type=tty\nClass=user\nState=active\nRemote=no\nIdleHint=no\n";
+        let desktop =
+            "Type=wayland\nClass=user\nState=active\nRemote=no\nSeat=seat0\nLockedHint=no\nIdleHint=no\n";
+        let console = "Type=tty\nClass=user\nState=active\nRemote=no\nSeat=seat0\nIdleHint=no\n";
         for (shown, wanted) in [
             (String::new(), Idle),
             (desktop.to_owned(), Active),
@@ -98,6 +103,9 @@ mod tests {
             (desktop.replace("Class=user", "Class=greeter"), Idle),
             (desktop.replace("Class=user", "Class=user-early"), Active),
             (desktop.replace("wayland", "unspecified"), Idle),
+            (desktop.replace("Seat=seat0", "Seat="), Idle),
+            (desktop.replace("Seat=seat0\n", "").replace("wayland", "x11"), Idle),
+            (format!("{}{}\n", console.replace("Seat=seat0", "Seat="), since(1)), Idle),
             (format!("{console}{}\n", since(299)), Active),
             (format!("{console}{}\n", since(300)), Idle),
             (format!("{console}{}\n", since(-60)), Active),

@@ -1,6 +1,9 @@
 //! Who a worker is at its first start, where somebody has registered it already.
 
-use studio_worker_core::{wire::address::is_segment, worker::Identity};
+use studio_worker_core::{
+    wire::address::is_segment,
+    worker::{Exit, Identity},
+};
 
 use crate::{
     Error,
@@ -31,4 +34,17 @@ pub(super) fn adopt(file: &ConfigFile, config: Config) -> Result<Config, Error> 
     };
     log::info!("starts as the worker {id}, with the token that was given for it");
     Ok(file.edit(&[Edit::set("worker_id", id), Edit::set("auth_token", token.reveal())])?)
+}
+
+/// After a token was refused: says if it is the one that the environment gives. `register --reset` alone would only have it
+/// taken and refused again.
+pub(super) fn advise(exit: &Exit, file: &ConfigFile) {
+    let Exit::Unauthorized { .. } = exit else { return };
+    let (Ok(Some(given)), Ok(config)) = (secrets::AUTH_TOKEN.find(), file.load()) else { return };
+    if config.identity.auth_token == Some(given) {
+        log::warn!(
+            "the token that was refused is the one that STUDIO_WORKER_AUTH_TOKEN or the credential `auth_token` gives: \
+             take it away there, or give a newer one, before `register --reset`"
+        );
+    }
 }

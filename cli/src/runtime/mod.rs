@@ -42,7 +42,9 @@ use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, DEFAULT_API_BASE_URL, Edit, gigabytes, masked},
     door::Updates,
-    engines, logging, machine,
+    engines,
+    lock::Running,
+    logging, machine,
     runtimes::Runtime,
     update::{AutoUpdates, Before, Place},
 };
@@ -131,8 +133,8 @@ pub fn format_status(config: &Config, path: &Path) -> String {
     logging::scrub(status)
 }
 
-/// The same for programs, and which process runs a worker with this configuration, if one does.
-pub fn status(config: &Config, path: &Path, running: Option<u32>) -> Value {
+/// The same for programs, and whether a worker runs with this configuration, and as which process.
+pub fn status(config: &Config, path: &Path, running: Option<Running>) -> Value {
     let identity = &config.identity;
     let registration = match (&identity.worker_id, &identity.auth_token, &identity.registration_rejected) {
         (Some(id), Some(_), _) => json!({ "state": "approved", "workerId": id }),
@@ -145,7 +147,8 @@ pub fn status(config: &Config, path: &Path, running: Option<u32>) -> Value {
     let mut status = json!({
         "version": VERSION,
         "configPath": path.display().to_string(),
-        "runningPid": running,
+        "running": running.is_some(),
+        "runningPid": running.and_then(|running| running.pid),
         "apiBaseUrl": config.api_base_url(),
         "registration": registration,
         "label": config.label,

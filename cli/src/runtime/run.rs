@@ -13,7 +13,7 @@ use futures::future::{Either, select};
 use studio_worker_core::worker::{Exit, Options};
 
 use super::{
-    adopt::adopt,
+    adopt::{adopt, advise},
     beside::Beside,
     disclosure, log_startup_banner, settings,
     takeover::{Over, take_over, take_up},
@@ -94,7 +94,10 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
                 }
             }
             (Exit::Drained | Exit::Stopped | Exit::MadeWay, ..) => return Ok(()),
-            (exit, ..) => return Err(Error::Ended(exit)),
+            (exit, ..) => {
+                advise(&exit, file);
+                return Err(Error::Ended(exit));
+            }
         }
     }
 }

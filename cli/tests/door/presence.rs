@@ -29,7 +29,7 @@ fn start(home: &Home) -> Running {
 }
 
 const USED: &str =
-    "Id=2\\nType=wayland\\nClass=user\\nState=active\\nRemote=no\\nIdleHint=no\\nLockedHint=no\\n";
+    "Id=2\\nType=wayland\\nClass=user\\nState=active\\nRemote=no\\nSeat=seat0\\nIdleHint=no\\nLockedHint=no\\n";
 
 #[test]
 #[cfg(target_os = "linux")]

@@ -162,7 +162,7 @@ fn a_worker_whose_door_cannot_be_opened_serves_and_is_said_to_run() {
     session.delivers("j-1");
     let status = home.prints(&["status"]);
     assert!(
-        status.contains(&format!("the worker (process {}) can't be asked", worker.child.id())),
+        status.contains(&format!("the worker that runs (process {}) can't be asked", worker.child.id())),
         "{status}"
     );
     assert_eq!(home.run(&["status", "--check"]).code, 4);

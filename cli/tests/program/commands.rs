@@ -72,6 +72,7 @@ fn status_as_json() {
     let wanted = json!({
         "version": studio_worker::VERSION,
         "configPath": home.config().display().to_string(),
+        "running": false,
         "runningPid": null,
         "apiBaseUrl": "http://127.0.0.1:9",
         "registration": { "state": "approved", "workerId": "w-1" },

@@ -87,6 +87,33 @@ mod given {
         assert_eq!(asked_with("sk-of-the-variable"), ("Bearer sk-of-the-service".into(), false));
     }
 
+    /// A reset alone would have the next start take the same token.
+    #[test]
+    fn a_given_token_that_is_refused_is_said_to_be_given() {
+        let studio = TestStudio::new();
+        let home = Home::with(&format!("api_base_url = \"{}\"\n", studio.base()));
+        let refused = |given: &str| {
+            let running = Running::start(
+                home.program(&["run"]).env("STUDIO_WORKER_ID", "w-7").env("STUDIO_WORKER_AUTH_TOKEN", given),
+            );
+            let upgrade = studio.upgrade();
+            assert_eq!(upgrade.0.header("authorization"), "Bearer tok-that-is-old");
+            upgrade.refuse(401, "it is old");
+            let (status, _, log) = running.ends();
+            assert_eq!(status.code(), Some(1));
+            assert!(
+                log.lines().last().unwrap().contains("register --reset") && !log.contains(given),
+                "{log}"
+            );
+            log
+        };
+        let advice = "before `register --reset`";
+        assert!(refused("tok-that-is-old").contains(advice));
+        assert!(!refused("tok-that-is-newer").contains(advice), "what is stored was not given");
+        home.prints(&["register", "--reset"]);
+        assert!(refused("tok-that-is-old").contains(advice));
+    }
+
     /// Systemd's credentials name the worker and its token for its first start; later ones know better.
     #[test]
     fn a_worker_starts_with_the_credentials_of_its_service() {
