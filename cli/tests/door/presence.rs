@@ -28,8 +28,7 @@ fn start(home: &Home) -> Running {
     Running::start(home.program(&["run"]).env("PATH", path(home)))
 }
 
-const USED: &str =
-    "Id=2\\nType=wayland\\nClass=user\\nState=active\\nRemote=no\\nSeat=seat0\\nIdleHint=no\\nLockedHint=no\\n";
+const USED: &str = "Id=2\\nType=wayland\\nClass=user\\nState=active\\nRemote=no\\nSeat=seat0\\nIdleHint=no\\nLockedHint=no\\n";
 
 #[test]
 #[cfg(target_os = "linux")]

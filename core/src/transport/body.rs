@@ -188,14 +188,14 @@ mod tests {
     use futures::{StreamExt as _, executor::block_on};
 
     use super::*;
-    use crate::{engine::SpilledFile, transport::tests::Here};
+    use crate::{engine::SpilledFile, transport::tests::here};
 
     fn read(payload: Payload) -> io::Result<Vec<u8>> {
         let envelope =
             Envelope { content_type: String::new(), head: b"head".to_vec(), tail: b"tail".to_vec() };
         let progress = Progress::default();
         let announced = envelope.length(payload.len());
-        let mut body = block_on(UploadBody::open(Here, envelope, payload, progress.clone()))?;
+        let mut body = block_on(UploadBody::open(here(), envelope, payload, progress.clone()))?;
         assert_eq!(body.bytes_left(), announced);
         let mut bytes = Vec::new();
         while let Some(piece) = block_on(body.next()) {
@@ -230,7 +230,7 @@ mod tests {
         let range = bytes.as_ptr_range();
         let envelope = Envelope { content_type: String::new(), head: Vec::new(), tail: Vec::new() };
         let payload = Payload::Memory(Arc::clone(&bytes));
-        let mut body = block_on(UploadBody::open(Here, envelope, payload, Progress::default())).unwrap();
+        let mut body = block_on(UploadBody::open(here(), envelope, payload, Progress::default())).unwrap();
         while let Some(piece) = block_on(body.next()) {
             assert!(range.contains(&piece.unwrap().as_ptr()));
         }

@@ -70,18 +70,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{Future, pending, ready},
-        pin::pin,
-    };
+    use std::{future::Future, pin::pin};
 
     use futures::{executor::block_on, stream::StreamExt as _, task::noop_waker_ref};
 
     use super::*;
     use crate::{
-        http::{HttpRequest, Reach},
-        time::{Mono, Now, Wall},
-        transport::{Connection, Connector, Platform, Socket},
+        http::HttpRequest,
+        transport::{Connection, Connector, Socket, tests::Dials},
     };
 
     /// Says the second text again and again after the first, and never has its reader wait once it has begun.
@@ -137,39 +133,6 @@ mod tests {
         }
     }
 
-    /// Whoever dials has that at the other end.
-    #[derive(Clone)]
-    struct Leads(Endless);
-
-    impl Platform for Leads {
-        type Stream = Endless;
-
-        fn now(&self) -> Now {
-            Now { mono: Mono::ZERO, wall: Wall::from_millis(0) }
-        }
-
-        fn sleep_until(&self, _: Mono) -> impl Future<Output = ()> + Send + 'static {
-            pending()
-        }
-
-        fn dial(
-            &self,
-            _: &str,
-            _: u16,
-            _: Reach,
-        ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
-            ready(Ok(self.0.clone()))
-        }
-
-        fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
-        where
-            T: Send + 'static,
-            F: FnOnce() -> T + Send + 'static,
-        {
-            futures::future::lazy(|_| work())
-        }
-    }
-
     fn cx() -> Context<'static> {
         Context::from_waker(noop_waker_ref())
     }
@@ -178,7 +141,8 @@ mod tests {
     #[cfg(feature = "http")]
     fn an_answer_that_never_comes_leaves_others_their_turn() {
         let endless = Endless { waits: true, ..Endless::new(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n") };
-        let http = crate::transport::Http::new(Connector::new(Leads(endless)));
+        let platform = Dials::new(move |_: &str, _| Ok(endless.clone()));
+        let http = crate::transport::Http::new(Connector::new(platform));
         let mut exchange = pin!(http.exchange(HttpRequest::get("http://studio/"), "test".into()));
         for _ in 0..30 {
             assert!(exchange.as_mut().poll(&mut cx()).is_pending());

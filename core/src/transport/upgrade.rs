@@ -182,7 +182,7 @@ mod tests {
     use futures::{executor::block_on, io::Cursor};
 
     use super::*;
-    use crate::{transport::tests::Here, wire::Secret};
+    use crate::{transport::tests::here, wire::Secret};
 
     /// A stream that answers whatever is asked.
     struct Answers(Cursor<Vec<u8>>, Vec<u8>);
@@ -228,7 +228,7 @@ mod tests {
             Connect { url: url.into(), bearer: Secret::from("tok"), user_agent: "studio-worker/1".into() };
         let target = Target::parse(url).unwrap();
         let mut stream = Answers(Cursor::new(answer.as_bytes().to_vec()), Vec::new());
-        let outcome = block_on(upgrade(&Here, &mut stream, &target, &connect));
+        let outcome = block_on(upgrade(&here(), &mut stream, &target, &connect));
         (outcome, String::from_utf8(stream.1).unwrap())
     }
 
@@ -261,7 +261,7 @@ mod tests {
             Connect { url: String::new(), bearer: Secret::from("a\r\nX: y"), user_agent: "s".into() };
         let target = Target::parse("ws://studio/").unwrap();
         let mut stream = Answers(Cursor::new(Vec::new()), Vec::new());
-        let outcome = block_on(upgrade(&Here, &mut stream, &target, &connect));
+        let outcome = block_on(upgrade(&here(), &mut stream, &target, &connect));
         assert!(matches!(&outcome, Err(ConnectFailure::Trouble(why)) if !why.contains("X: y")));
         assert!(stream.1.is_empty());
     }

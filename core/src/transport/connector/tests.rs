@@ -1,7 +1,6 @@
 //! What no test on real sockets can bring about: a name that leads where the test wants.
 
 use std::{
-    future::{Future, pending, ready},
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -11,10 +10,7 @@ use std::{
 use futures::{AsyncRead, AsyncWrite, executor::block_on};
 
 use super::*;
-use crate::{
-    time::{Mono, Now, Wall},
-    transport::admit,
-};
+use crate::transport::tests::Dials;
 
 /// The addresses of `pictures.test`, and a proxy that answers so, in turn, whoever dials whatever.
 #[derive(Clone)]
@@ -40,7 +36,14 @@ impl Named {
     fn asked(&self, reach: Reach) -> (Vec<String>, Result<(), String>) {
         let proxies = Proxies::read(|name| (name == "http_proxy").then(|| "http://proxy.test:3128".into()));
         let to = Destination { secure: false, host: "pictures.test", port: 80, reach };
-        let opened = block_on(Connector::new(self.clone()).with_proxies(proxies).open(to));
+        let named = self.clone();
+        let dial = move |host: &str, port| {
+            named.dialed.lock().unwrap().push(format!("{host}:{port}"));
+            let answer = named.answers.lock().unwrap().pop().unwrap_or_default().as_bytes();
+            Ok(Stream { answer, written: Arc::clone(&named.written) })
+        };
+        let platform = Dials { dial, addresses: self.addresses.clone() };
+        let opened = block_on(Connector::new(platform).with_proxies(proxies).open(to));
         let written = String::from_utf8(self.written.lock().unwrap().clone()).unwrap();
         let asked = written.lines().filter(|line| line.starts_with("CONNECT ")).map(Into::into).collect();
         assert!(reach == Reach::Any || !written.contains("pictures"), "{written}");
@@ -75,47 +78,6 @@ impl AsyncWrite for Stream {
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Platform for Named {
-    type Stream = Stream;
-
-    fn now(&self) -> Now {
-        Now { mono: Mono::ZERO, wall: Wall::from_millis(0) }
-    }
-
-    fn sleep_until(&self, _: Mono) -> impl Future<Output = ()> + Send + 'static {
-        pending()
-    }
-
-    fn dial(
-        &self,
-        host: &str,
-        port: u16,
-        _: Reach,
-    ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
-        self.dialed.lock().unwrap().push(format!("{host}:{port}"));
-        let answer = self.answers.lock().unwrap().pop().unwrap_or_default().as_bytes();
-        ready(Ok(Stream { answer, written: Arc::clone(&self.written) }))
-    }
-
-    fn resolve(
-        &self,
-        host: &str,
-        _: u16,
-        reach: Reach,
-    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
-        assert_eq!(host, "pictures.test");
-        ready(admit(host, Ok(self.addresses.clone()), reach))
-    }
-
-    fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        futures::future::lazy(|_| work())
     }
 }
 

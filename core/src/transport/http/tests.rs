@@ -1,15 +1,9 @@
 //! What no server of the conformance suite can bring about at will.
 
-use std::future::ready;
-
 use futures::executor::block_on;
 
 use super::*;
-use crate::{
-    engine::Payload,
-    time::{Mono, Now, Wall},
-    wire::multipart::Envelope,
-};
+use crate::{engine::Payload, transport::tests::Dials, wire::multipart::Envelope};
 
 /// A connection that takes a few bytes and breaks; the answer comes at that very moment.
 struct Breaks {
@@ -60,44 +54,12 @@ impl AsyncWrite for Breaks {
     }
 }
 
-/// A platform all of whose connections break so.
-#[derive(Clone)]
-struct Broken(&'static [u8]);
-
-impl Platform for Broken {
-    type Stream = Breaks;
-
-    fn now(&self) -> Now {
-        Now { mono: Mono::ZERO, wall: Wall::from_millis(0) }
-    }
-
-    fn sleep_until(&self, _: Mono) -> impl Future<Output = ()> + Send + 'static {
-        pending()
-    }
-
-    fn dial(
-        &self,
-        _: &str,
-        _: u16,
-        _: Reach,
-    ) -> impl Future<Output = io::Result<Self::Stream>> + Send + 'static {
-        ready(Ok(Breaks { takes: 2_000, answer: self.0 }))
-    }
-
-    fn compute<T, F>(&self, work: F) -> impl Future<Output = T> + Send + 'static
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        futures::future::lazy(|_| work())
-    }
-}
-
 fn upload(answer: &'static [u8]) -> Result<HttpAnswer, HttpFailure> {
     let envelope = Envelope { content_type: "x/y".into(), head: b"head".to_vec(), tail: b"tail".to_vec() };
     let payload = Payload::from(vec![7; 1_000_000]);
     let upload = Upload { url: "http://studio/x".into(), bearer: "tok".into(), envelope, payload };
-    block_on(Http::new(Connector::new(Broken(answer))).upload(upload, "test".into(), Progress::default()))
+    let breaks = move |_: &str, _| Ok(Breaks { takes: 2_000, answer });
+    block_on(Http::new(Connector::new(Dials::new(breaks))).upload(upload, "test".into(), Progress::default()))
 }
 
 #[test]
