@@ -27,6 +27,26 @@ pub(crate) struct Said {
     pub(crate) code: i32,
 }
 
+impl Said {
+    /// What it printed; all was well.
+    #[track_caller]
+    pub(crate) fn printed(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.err);
+        self.out
+    }
+
+    /// The one line that it said about what was wrong, without what was logged before.
+    #[track_caller]
+    pub(crate) fn failed(self) -> String {
+        let Self { out, err, code } = self;
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        let mut lines: Vec<_> = err.lines().filter(|line| !line.starts_with("[20")).collect();
+        let line = lines.pop().expect("an error is said");
+        assert!(lines.is_empty() && line.starts_with("error: "), "{err}");
+        line["error: ".len()..].to_owned()
+    }
+}
+
 impl Home {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
@@ -73,20 +93,15 @@ impl Home {
     }
 
     /// What it prints when all is well.
+    #[track_caller]
     pub(crate) fn prints(&self, args: &[&str]) -> String {
-        let Said { out, err, code } = self.run(args);
-        assert_eq!(code, 0, "{args:?}: {err}");
-        out
+        self.run(args).printed()
     }
 
     /// The one line that it says when something is wrong, without what was logged before.
+    #[track_caller]
     pub(crate) fn fails(&self, args: &[&str]) -> String {
-        let Said { out, err, code } = self.run(args);
-        assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {err}");
-        let mut lines: Vec<_> = err.lines().filter(|line| !line.starts_with("[20")).collect();
-        let line = lines.pop().expect("an error is said");
-        assert!(lines.is_empty() && line.starts_with("error: "), "{err}");
-        line["error: ".len()..].to_owned()
+        self.run(args).failed()
     }
 }
 

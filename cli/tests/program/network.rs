@@ -99,7 +99,7 @@ mod given {
             let upgrade = studio.upgrade();
             assert_eq!(upgrade.0.header("authorization"), "Bearer tok-that-is-old");
             upgrade.refuse(401, "it is old");
-            let (status, _, log) = running.ends();
+            let (status, log, _) = running.ends();
             assert_eq!(status.code(), Some(1));
             assert!(
                 log.lines().last().unwrap().contains("register --reset") && !log.contains(given),

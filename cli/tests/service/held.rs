@@ -28,7 +28,7 @@ fn refused(args: &[&str]) -> (TestStudio, Home, Running) {
 
 /// It ended with its one line of error.
 fn ended(worker: Running) {
-    let (status, log) = worker.ends();
+    let (status, log, _) = worker.ends();
     assert_eq!(status.code(), Some(1), "{log}");
     let last = log.lines().last().unwrap();
     assert!(last.starts_with("error: ") && last.contains("register --reset"), "{log}");
@@ -45,7 +45,7 @@ fn a_refused_worker_waits_before_it_ends_and_a_signal_ends_it() {
     other.signal("-TERM");
     session.closed();
     assert_eq!(other.ends().0.code(), Some(0));
-    assert!(worker.is_running());
+    assert!(worker.child.try_wait().unwrap().is_none());
     worker.signal("-TERM");
     ended(worker);
 }
@@ -106,7 +106,7 @@ fn a_worker_that_was_told_to_end_does_not_wait() {
     worker.signal("-TERM");
     worker.logs("draining");
     session.close(4001, "no");
-    let (status, log) = worker.ends();
+    let (status, log, _) = worker.ends();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(!log.contains("It is not tried again"), "{log}");
 }

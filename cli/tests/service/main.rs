@@ -7,6 +7,10 @@ mod analyzed;
 #[cfg(target_os = "linux")]
 mod held;
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+#[path = "../program/home.rs"]
+mod home;
+#[cfg(target_os = "linux")]
 mod install;
 #[cfg(target_os = "linux")]
 mod notified;

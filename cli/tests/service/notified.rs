@@ -98,7 +98,7 @@ fn a_worker_is_ready_at_its_welcome_and_not_before() {
         worker.signal("-TERM");
         manager.hears("STOPPING=1");
         assert_eq!(session.closed().0, 1000);
-        let (status, log) = worker.ends();
+        let (status, log, _) = worker.ends();
         assert_eq!(status.code(), Some(0), "{log}");
         let ready = manager.heard.iter().filter(|line| *line == "READY=1").count();
         assert_eq!(ready, 1, "{:?}", manager.heard);

@@ -3,32 +3,22 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    process::{Command, Stdio},
 };
 
 use studio_worker_core::conformance::TestStudio;
 use tempfile::TempDir;
 
-/// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use crate::home::{PATIENCE, Running};
+use crate::home::{Said, said};
+
 pub(crate) const TOKEN: &str = "tok-5e7f1ce0";
 /// The unit's name.
 pub(crate) const UNIT: &str = "minis-studio-worker.service";
 
 pub(crate) struct Home {
     pub(crate) dir: TempDir,
-}
-
-/// What a finished program said.
-pub(crate) struct Said {
-    pub(crate) out: String,
-    pub(crate) err: String,
-    pub(crate) code: i32,
 }
 
 impl Home {
@@ -81,25 +71,19 @@ impl Home {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Said {
-        let output = self.program(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { out: text(output.stdout), err: text(output.stderr), code: output.status.code().unwrap_or(-1) }
+        said(&mut self.program(args))
     }
 
     /// What it prints when all is well.
+    #[track_caller]
     pub(crate) fn prints(&self, args: &[&str]) -> String {
-        let Said { out, err, code } = self.run(args);
-        assert_eq!(code, 0, "{args:?}: {err}");
-        out
+        self.run(args).printed()
     }
 
     /// The one line that it says when something is wrong.
+    #[track_caller]
     pub(crate) fn fails(&self, args: &[&str]) -> String {
-        let Said { out, err, code } = self.run(args);
-        assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {err}");
-        let lines: Vec<_> = err.lines().filter(|line| !line.starts_with("[20")).collect();
-        assert_eq!(lines.len(), 1, "{err}");
-        lines[0].strip_prefix("error: ").unwrap().to_owned()
+        self.run(args).failed()
     }
 }
 
@@ -110,60 +94,4 @@ pub(crate) fn write_script(path: &Path, script: &str) {
     fs::write(text.path(), format!("#!/bin/sh\n{script}\n")).unwrap();
     let written = Command::new("install").args(["-m", "755"]).arg(text.path()).arg(path).status().unwrap();
     assert!(written.success());
-}
-
-/// A program that runs until it is ended; it is killed when a test gives up on it.
-pub(crate) struct Running {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    log: Vec<String>,
-}
-
-impl Running {
-    pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines, log: Vec::new() }
-    }
-
-    /// Waits for a line of the log that contains `text`.
-    pub(crate) fn logs(&mut self, text: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{text}` is not logged"));
-            self.log.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
-    pub(crate) fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits for the end; everything that it said.
-    pub(crate) fn ends(mut self) -> (ExitStatus, String) {
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.log.push(line);
-        }
-        (self.child.wait().unwrap(), std::mem::take(&mut self.log).join("\n"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
-        if thread::panicking() {
-            self.log.extend(self.lines.iter());
-            eprintln!("the program said:\n{}", self.log.join("\n"));
-        }
-    }
 }
