@@ -117,6 +117,7 @@ fn a_signal_ends_it_and_leaves_nothing() {
         .current_dir(home.path())
         .env("HOME", home.path())
         .env("TMPDIR", home.path().join("tmp"))
+        .env_remove("RUST_LOG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -344,8 +344,8 @@ mod tests {
         // What was under way when it began to hang is still said, and then nothing more, for many intervals.
         manager.set_read_timeout(Some(20 * INTERVAL)).unwrap();
         let mut bytes = [0; 512];
-        let late = std::iter::repeat_with(|| manager.recv(&mut bytes)).take_while(Result::is_ok).count();
-        assert!(late < 10, "it is fed on and on");
+        let late = std::iter::repeat_with(|| manager.recv(&mut bytes)).take_while(Result::is_ok);
+        assert!(late.take(1_000).count() < 1_000, "it is fed on and on");
         drop(held);
         manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         fed();

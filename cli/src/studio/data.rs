@@ -1,12 +1,18 @@
 //! The data directory: who uses it, the admin token, and the files of results.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use studio_worker_core::wire::Secret;
+
+use crate::lock;
+
+/// How long its lock is waited for. A program that this process is about to start has it, too, until it is that program.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,27 +69,27 @@ impl DataDir {
         };
         make_private_dir(&root).map_err(failed("making it"))?;
         let lock_path = root.join("studio.lock");
-        let mut lock = private(OpenOptions::new().read(true).write(true).create(true))
+        let mut file = private(OpenOptions::new().read(true).write(true).create(true))
             .open(&lock_path)
             .map_err(failed("opening studio.lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        match lock::wait(&file, GLANCE) {
+            Ok(true) => {}
+            Ok(false) => {
                 let mut holder = String::new();
                 // Some systems let nobody read a locked file: the name of the process is a courtesy.
-                let read = lock.read_to_string(&mut holder);
+                let read = file.read_to_string(&mut holder);
                 let pid = read.ok().and_then(|_| holder.trim().parse::<u32>().ok());
                 let who = pid.map_or_else(|| "another studio".to_owned(), |pid| format!("process {pid}"));
                 return Err(DataError::InUse { dir: root, who });
             }
-            Err(TryLockError::Error(source)) => return Err(failed("locking studio.lock")(source)),
+            Err(source) => return Err(failed("locking studio.lock")(source)),
         }
         let pid = format!("{}\n", std::process::id());
-        lock.set_len(0)
-            .and_then(|()| lock.write_all(pid.as_bytes()))
+        file.set_len(0)
+            .and_then(|()| file.write_all(pid.as_bytes()))
             .map_err(failed("writing studio.lock"))?;
         make_private_dir(&root.join("results")).map_err(failed("making results"))?;
-        Ok(Self { root, _lock: lock })
+        Ok(Self { root, _lock: file })
     }
 
     pub(crate) fn root(&self) -> &Path {

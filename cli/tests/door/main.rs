@@ -10,6 +10,8 @@ mod home;
 mod logs;
 mod metrics;
 mod presence;
+#[path = "../program/script.rs"]
+mod script;
 mod status;
 
 use std::{

@@ -1,11 +1,11 @@
 //! A person at the machine, as a `loginctl` tells that is played here.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::fs;
 
 use serde_json::json;
 use studio_worker_core::conformance::TestStudio;
 
-use super::{Home, Running, TOKEN, path};
+use super::{Home, Running, TOKEN, path, script::write_script};
 
 /// A machine with that session, whose worker wants jobs only while it is idle, or always.
 fn machine(session: &str, only_when_idle: bool) -> (TestStudio, Home) {
@@ -17,10 +17,9 @@ fn machine(session: &str, only_when_idle: bool) -> (TestStudio, Home) {
     let bin = home.dir.path().join("bin");
     fs::create_dir(&bin).unwrap();
     let script = format!(
-        "#!/bin/sh\ncase \"$1\" in\nlist-sessions) echo '  2 1000 ada seat0 tty2' ;;\nshow-session) [ \"$2\" = 2 ] && printf '{session}' ;;\n*) exit 1 ;;\nesac\n"
+        "case \"$1\" in\nlist-sessions) echo '  2 1000 ada seat0 tty2' ;;\nshow-session) [ \"$2\" = 2 ] && printf '{session}' ;;\n*) exit 1 ;;\nesac"
     );
-    fs::write(bin.join("loginctl"), script).unwrap();
-    fs::set_permissions(bin.join("loginctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&bin.join("loginctl"), &script);
     (studio, home)
 }
 
@@ -66,11 +65,11 @@ fn a_look_that_takes_its_time_or_fails_at_first_lets_no_job_through() {
     // The first one fails, the second one takes until it is let go on.
     let first = home.dir.path().join("first");
     let slow = format!(
-        "#!/bin/sh\n[ -e {first} ] || {{ : >{first}; exit 1; }}\nwhile [ ! -e {ready} ]; do sleep 0.02; done\n",
+        "[ -e {first} ] || {{ : >{first}; exit 1; }}\nwhile [ ! -e {ready} ]; do sleep 0.02; done\n",
         first = first.display(),
         ready = ready.display()
     );
-    fs::write(&loginctl, script.replacen("#!/bin/sh\n", &slow, 1)).unwrap();
+    write_script(&loginctl, &(slow + &script));
     let worker = start(&home);
     let mut session = studio.session();
     session.offer("j-1", "llm", "hello");
@@ -103,7 +102,7 @@ fn a_machine_that_is_locked_is_idle_and_jobs_are_taken() {
 #[test]
 fn where_nobody_can_tell_jobs_are_taken_and_that_is_said_once() {
     let (studio, home) = machine("", true);
-    fs::write(home.dir.path().join("bin/loginctl"), "#!/bin/sh\nexit 1\n").unwrap();
+    write_script(&home.dir.path().join("bin/loginctl"), "exit 1");
     let mut worker = start(&home);
     let mut session = studio.session();
     let line = worker.logs("can't be told");

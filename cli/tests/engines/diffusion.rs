@@ -1,12 +1,13 @@
 //! The engine `sd-cpp` with a stand-in of its program, which draws one pixel and remembers how it was called.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::fs;
 
 use serde_json::json;
 
 use crate::{
     Case, cases,
     rig::{Place, quoted},
+    script::write_script,
 };
 
 pub(crate) const ALL: &[Case] = cases![&[]; a_picture_is_drawn_with_the_arguments_of_its_offer];
@@ -22,12 +23,11 @@ fn a_picture_is_drawn_with_the_arguments_of_its_offer(on: &'static str) {
     }
     fs::write(root.join("pixel.png"), PNG).unwrap();
     let program = root.join("bin/sd-cli");
-    let script = "#!/bin/sh\nfolder=$(dirname \"$0\")/..\nprintf '%s\\n' \"$@\" > \"$folder/arguments\"\n\
+    let script = "folder=$(dirname \"$0\")/..\nprintf '%s\\n' \"$@\" > \"$folder/arguments\"\n\
                   while [ $# -gt 0 ]; do [ \"$1\" = -o ] && out=$2; shift; done\n\
                   [ -e \"$folder/refuse\" ] && { echo 'loading'; echo 'CUDA error: out of memory' >&2; exit 1; }\n\
-                  cp \"$folder/pixel.png\" \"$out\"\n";
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+                  cp \"$folder/pixel.png\" \"$out\"";
+    write_script(&program, script);
     for file in ["painter.safetensors", "vae.safetensors"] {
         fs::write(root.join("painter-1").join(file), b"weights").unwrap();
     }

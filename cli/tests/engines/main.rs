@@ -23,6 +23,9 @@ mod real;
 #[cfg(target_os = "linux")]
 mod rig;
 #[cfg(target_os = "linux")]
+#[path = "../program/script.rs"]
+mod script;
+#[cfg(target_os = "linux")]
 mod speech;
 #[cfg(target_os = "linux")]
 #[path = "../faults/studio.rs"]

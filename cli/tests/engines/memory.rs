@@ -1,12 +1,13 @@
 //! Admission with a stand-in of `nvidia-smi`: what it says decides what is accepted.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::fs;
 
 use serde_json::{Value, json};
 
 use crate::{
     Case, cases, http,
     rig::{Place, queue, result, until},
+    script::write_script,
     studio::Studio,
 };
 
@@ -19,9 +20,7 @@ pub(crate) const ALL: &[Case] = cases![&[];
 fn place(on: &'static str, script: &str) -> Place {
     let place = Place::new(on, "");
     fs::create_dir(place.path("bin")).unwrap();
-    let tool = place.path("bin/nvidia-smi");
-    fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&place.path("bin/nvidia-smi"), script);
     let config = "engine = \"command\"\nvram_threshold_gb = 64\n[[commands]]\nkind = \"llm\"\nmodels = [\"echo\"]\n\
                   program = \"echo\"\nargs = [\"fine\"]\nwants_memory = true\n\
                   [[commands]]\nkind = \"llm\"\nmodels = [\"light\"]\nprogram = \"echo\"\nargs = [\"fine\"]\n";

@@ -44,6 +44,8 @@ fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory(on:
             assert!(last.elapsed() >= floor, "gap {nth}: {:?}", last.elapsed());
         }
         let mut session = upgrading.accept();
+        // Before the worker can know of it.
+        last = Some(Instant::now());
         match nth {
             0 => session.drop_connection(),
             1 => {
@@ -58,7 +60,6 @@ fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory(on:
             // Welcomed, but not for long enough that the count starts anew.
             _ => session.welcome().drop_connection(),
         }
-        last = Some(Instant::now());
         before.get_or_insert_with(|| resident(&program));
     }
     let mut session = studio.session();

@@ -74,11 +74,10 @@ impl Home {
     /// The program with no configuration named, and nothing of whoever runs the tests.
     pub(crate) fn bare(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_studio-worker"));
-        command
-            .env_clear()
-            .env("HOME", self.dir.path())
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.stdin(Stdio::null());
+        // Of engines that somebody has installed nothing is to be found.
+        let path =
+            if cfg!(unix) { "/usr/bin:/bin".into() } else { std::env::var_os("PATH").unwrap_or_default() };
+        command.env_clear().env("HOME", self.dir.path()).env("PATH", path).stdin(Stdio::null());
         command
     }
 

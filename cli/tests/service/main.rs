@@ -21,6 +21,9 @@ mod release;
 #[cfg(target_os = "linux")]
 mod rig;
 #[cfg(target_os = "linux")]
+#[path = "../program/script.rs"]
+mod script;
+#[cfg(target_os = "linux")]
 mod signed;
 
 #[cfg(target_os = "linux")]

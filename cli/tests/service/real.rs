@@ -24,7 +24,7 @@ mkdir -p /run/user/0 /run/systemd/system
 export XDG_RUNTIME_DIR=/run/user/0 HOME="$1"
 cd "$HOME" || exit 1
 /usr/lib/systemd/systemd --user > systemd.log 2>&1 &
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     [ "$(systemctl --user is-system-running 2> /dev/null)" = running ] && break
     sleep 0.1
 done

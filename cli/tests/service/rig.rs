@@ -3,15 +3,18 @@
 use std::{
     ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use studio_worker_core::conformance::TestStudio;
 use tempfile::TempDir;
 
-pub(crate) use crate::home::{PATIENCE, Running};
 use crate::home::{Said, said};
+pub(crate) use crate::{
+    home::{PATIENCE, Running},
+    script::write_script,
+};
 
 pub(crate) const TOKEN: &str = "tok-5e7f1ce0";
 /// The unit's name.
@@ -85,13 +88,4 @@ impl Home {
     pub(crate) fn fails(&self, args: &[&str]) -> String {
         self.run(args).failed()
     }
-}
-
-/// Writes a program. By another process: one that this process has written can't be run while a child of another thread,
-/// which is about to become another program, still has it open.
-pub(crate) fn write_script(path: &Path, script: &str) {
-    let text = tempfile::NamedTempFile::new().unwrap();
-    fs::write(text.path(), format!("#!/bin/sh\n{script}\n")).unwrap();
-    let written = Command::new("install").args(["-m", "755"]).arg(text.path()).arg(path).status().unwrap();
-    assert!(written.success());
 }

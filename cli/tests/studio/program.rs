@@ -111,7 +111,9 @@ fn it_serves_on_when_nobody_reads_what_it_says() {
     let data = tempfile::tempdir().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Where no other test gets a port by chance meanwhile, as far as the system has such an address.
+    let ip = if cfg!(target_os = "linux") { "127.0.0.2" } else { "127.0.0.1" };
+    let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
     let listen = address.to_string();
     let child = command(data.path()).args(["--listen", &listen]).stdout(writer).spawn().unwrap();
     let _studio = Mute(child);

@@ -55,7 +55,7 @@ use std::time::Duration;
 
 pub use clock::{Clock, Part, Sleep, Stopwatch};
 pub use host::{Ended, Host, Hosted, Scene, Start, registered};
-pub use in_process::{Gate, InProcess, Local, Running, StartWorker, TestEngine, byte, options};
+pub use in_process::{Gate, InProcess, Local, Running, StartWorker, TestEngine, options, result_bytes};
 pub use jobs::{BYTES_A_CHARACTER, offer, offer_of_bytes};
 pub use local::{BlockOn, on_this_machine};
 pub use network::Network;

@@ -178,9 +178,9 @@ fn what_is_listed_or_on_this_machine_is_not_asked_for(exchange: &Exchange) {
     // Nobody is there, so that it comes to nothing: but straight.
     let listed = by(&[("all_proxy", &named), ("no_proxy", "192.0.2.0/24")]);
     let request = HttpRequest { timeout: Duration::from_millis(300), ..get("http://192.0.2.1:9/") };
-    assert!(exchange(listed, Vec::new(), request.clone()).is_err());
+    assert!(exchange(listed, Vec::new(), request).is_err());
     assert_eq!(proxy.asked(), []);
-    assert!(exchange(by(&[("all_proxy", &named)]), Vec::new(), request).is_err());
+    assert!(exchange(by(&[("all_proxy", &named)]), Vec::new(), get("http://192.0.2.1:9/")).is_err());
     assert_eq!(proxy.asked()[0].authority, "192.0.2.1:9");
 }
 
@@ -223,9 +223,9 @@ fn a_proxy_that_does_not_serve_is_named(exchange: &Exchange) {
 
 fn a_proxy_that_says_nothing_is_not_waited_for(exchange: &Exchange) {
     let proxy = TestProxy::new(Manner::Silent);
-    let request = HttpRequest { timeout: Duration::from_secs(1), ..get("https://studio.test/") };
+    let request = HttpRequest { timeout: Duration::from_secs(5), ..get("https://studio.test/") };
     let why = exchange(by(&[("https_proxy", &proxy.named(""))]), Vec::new(), request).unwrap_err().0;
-    assert_eq!(why, "no answer within 1 s");
+    assert_eq!(why, "no answer within 5 s");
     assert_eq!(proxy.asked().len(), 1);
 }
 

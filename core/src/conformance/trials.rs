@@ -67,7 +67,7 @@ fn trial<H: Host>(
 /// Runs them as the command line says, and ends the program. That is the whole of a `main` without libtest's harness.
 pub fn run(trials: Vec<Trial>) -> ! {
     let mut arguments = Arguments::from_args();
-    // They mostly wait.
-    arguments.test_threads.get_or_insert(32);
+    // They mostly wait; what a few of them say is large.
+    arguments.test_threads.get_or_insert(16);
     libtest_mimic::run(&arguments, trials).exit()
 }

@@ -27,7 +27,7 @@ pub struct FileStore {
 
 impl FileStore {
     /// Reads what is stored in `path`; a file that does not exist yet is that of a new worker, and its folder must exist.
-    /// Blocks for a moment.
+    /// Blocks for a moment, and for a second where another worker uses the file.
     ///
     /// The error names the file and never quotes it. It is of the kind `WouldBlock` when another worker uses the file.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
@@ -37,7 +37,7 @@ impl FileStore {
         name.push(".lock");
         let lock = private::file().create(true).append(true).open(&name);
         let lock = lock.map_err(|error| failed(error.kind(), format!("it can't be locked: {error}")))?;
-        match lock.try_lock() {
+        match private::lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(failed(ErrorKind::WouldBlock, "another worker uses it".into()));

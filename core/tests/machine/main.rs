@@ -133,7 +133,7 @@ mod unix {
     fn what_may_not_be_whole_is_no_result() {
         let folder = tempfile::tempdir().unwrap();
         let machine = machine(folder.path());
-        let escape = "setsid sh -c ': > out; sleep 4' & until [ -e out ]; do sleep 0.01; done";
+        let escape = "setsid sh -c ': > out; sleep 15' & until [ -e out ]; do sleep 0.01; done";
         for keep in [Keep::Memory, Keep::File] {
             let escapes = Process { keep, ..script(&format!("echo a part; {escape}")) };
             let failure = block_on(machine.run(escapes)).unwrap_err();
@@ -186,14 +186,22 @@ mod unix {
         let bin = folder.join("bin");
         fs::create_dir_all(&bin).unwrap();
         if let Some(script) = nvidia_smi {
-            let program = bin.join("nvidia-smi");
-            fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+            write_script(&bin.join("nvidia-smi"), script);
         }
         let path = format!("{}:/usr/bin:/bin", bin.display());
         machine(folder)
             .with_environment([("PATH".into(), path.into())])
             .with_system_files_in(folder.join("root"))
+    }
+
+    /// Writes a program. By another process: one that this process has written can't be run while a child of another
+    /// thread, which is about to become another program, still has it open.
+    fn write_script(path: &Path, script: &str) {
+        let text = tempfile::NamedTempFile::new().unwrap();
+        fs::write(text.path(), format!("#!/bin/sh\n{script}\n")).unwrap();
+        let written =
+            std::process::Command::new("install").args(["-m", "700"]).arg(text.path()).arg(path).status();
+        assert!(written.unwrap().success());
     }
 
     fn write(root: &Path, path: &str, text: &str) {

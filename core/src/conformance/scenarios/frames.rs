@@ -11,6 +11,8 @@ use crate::{
 };
 
 const MIB: usize = 1024 * 1024;
+/// More than the system keeps of a connection at both ends, which is 10 MiB on Linux.
+const BEYOND_BUFFERS: usize = 12 * MIB;
 
 /// A job from offer to acknowledgement.
 fn serves(session: &mut Session, job: &str) {
@@ -41,12 +43,12 @@ pub(super) fn reading_goes_on_while_writing_waits(host: &dyn Host) {
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     // A prompt that is said back, and is longer than both sides' buffers together.
-    let prompt = "x".repeat(24 * MIB);
+    let prompt = "x".repeat(BEYOND_BUFFERS);
     session.offer("j-1", "llm", &prompt);
     session.expect("accept", "j-1");
     // The result is on its way now or soon, and nobody reads it.
-    let filler = json!({ "type": "filler", "text": "x".repeat(MIB / 4) });
-    for _ in 0..4 * 24 {
+    let filler = json!({ "type": "filler", "text": "x".repeat(MIB) });
+    for _ in 0..BEYOND_BUFFERS / MIB {
         session.send(&filler);
     }
     let complete = session.expect("completeJson", "j-1");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    conformance::{Host as _, InProcess, Local, Start, TestStudio, byte, registered},
+    conformance::{Host as _, InProcess, Local, Start, TestStudio, registered, result_bytes},
     engine::SPILL_ABOVE,
     wire::{Finite, LogLevel},
     worker::{CommandError, Exit, HeartbeatOutcome, JobOutcome, LogLine},
@@ -53,7 +53,7 @@ fn check_multipart(content_type: &str, body: &[u8], prompt: &str, length: usize)
     assert_eq!(&body[..head.len()], head.as_bytes());
     assert_eq!(&body[body.len() - tail.len()..], tail.as_bytes());
     let payload = &body[head.len()..body.len() - tail.len()];
-    assert!(payload.iter().enumerate().all(|(at, found)| *found == byte(at)), "the result was changed");
+    assert!(payload == result_bytes(length), "the result was changed");
 }
 
 /// A result that stays in memory.
