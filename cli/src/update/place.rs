@@ -206,8 +206,7 @@ impl Place {
         self.clear();
         let remembered = match (&put, tried) {
             (Ok(()), true) => self.note(|record| record.keep(version, own)),
-            (Ok(()), false) => Ok(()),
-            (Err(_), true) => Ok(()),
+            (Ok(()), false) | (Err(_), true) => Ok(()),
             (Err(_), false) => self.note(|now| {
                 (now.pending, now.on_trial, now.previous) =
                     (record.pending, record.on_trial, record.previous);

@@ -11,7 +11,7 @@ use studio_worker::{VERSION, config::ConfigFile, runtimes::Runtime, update};
 
 use crate::{
     beside::{at_studio, queue},
-    home::{Home, NOBODY, Worker, is_root, wait},
+    home::{Home, NOBODY, Worker, give, is_root, wait},
     release::{AFTER_NEXT, Feed, NEXT, archive, broken, next_archive, program},
     rig::Rig,
 };
@@ -23,7 +23,7 @@ impl<'a> Sealed<'a> {
     fn new(home: &'a Home) -> Self {
         if is_root() {
             home.give_to_nobody();
-            home.give(&bin(home), 0);
+            give(&bin(home), 0);
         } else {
             fs::set_permissions(bin(home), fs::Permissions::from_mode(0o555)).unwrap();
         }
@@ -142,6 +142,8 @@ fn is_nobodys(path: &Path) {
     let Ok(metadata) = fs::symlink_metadata(path) else { return };
     assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, NOBODY), "{}", path.display());
     if metadata.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| is_nobodys(&entry.unwrap().path()));
+        for entry in fs::read_dir(path).unwrap() {
+            is_nobodys(&entry.unwrap().path());
+        }
     }
 }

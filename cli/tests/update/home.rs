@@ -83,9 +83,10 @@ impl Home {
         names
     }
 
-    /// Whether there is nothing but the program and, perhaps, a lock.
+    /// Whether there is nothing but the program and, perhaps, locks.
     pub(crate) fn is_clean(&self) -> bool {
-        self.files().iter().all(|name| name == "studio-worker" || name.ends_with(".lock"))
+        let expected = ["studio-worker", ".studio-worker.update.lock", ".studio-worker.update.json.lock"];
+        self.files().iter().all(|name| expected.contains(&&**name))
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -135,14 +136,16 @@ impl Home {
     /// Everything in it belongs to nobody.
     pub(crate) fn give_to_nobody(&self) {
         fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        self.give(self.folder.path(), NOBODY);
+        give(self.folder.path(), NOBODY);
     }
+}
 
-    /// What is at a path, and in it, belongs to a user.
-    pub(crate) fn give(&self, path: &Path, owner: u32) {
-        lchown(path, Some(owner), Some(owner)).unwrap();
-        if path.is_dir() {
-            fs::read_dir(path).unwrap().for_each(|entry| self.give(&entry.unwrap().path(), owner));
+/// What is at a path, and in it, belongs to a user.
+pub(crate) fn give(path: &Path, owner: u32) {
+    lchown(path, Some(owner), Some(owner)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), owner);
         }
     }
 }
