@@ -43,6 +43,9 @@ pub(super) fn found(
 mod tests {
     use super::*;
 
+    /// A record, what was refused and could not be remembered, whether it is time, what is in place; what is found.
+    type Case<'a> = (&'a Record, &'a [Version], bool, Option<u64>, Found);
+
     #[test]
     fn what_is_in_place_counts_more_than_what_is_remembered() {
         let version = |patch| Version::new(1, 0, patch);
@@ -55,7 +58,7 @@ mod tests {
         let ready = Record { pending: Some(next.clone()), ..Record::default() };
         let tried = Record { on_trial: Some(next.clone()), ..Record::default() };
         let none = Record::default();
-        let cases: [(&Record, &[Version], bool, Option<u64>, Found); 12] = [
+        let cases: [Case<'_>; 12] = [
             (&ready, &[], true, None, Found::Staged(next.clone())),
             (&ready, &[], false, None, Found::NotYet),
             (&ready, &[version(1)], true, None, Found::Nothing),

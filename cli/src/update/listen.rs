@@ -87,8 +87,8 @@ mod tests {
         says.write_all(b"one\nthree\n\xff\xfe\n\ntw").unwrap();
         says.write_all(b"o\n").unwrap();
         // Longer than any line, and it ends as a word would.
-        says.write_all(&[b'x'; 100_000]).unwrap();
-        says.write_all(&[b' '; 256 * 400]).unwrap();
+        says.write_all(&vec![b'x'; 100_000]).unwrap();
+        says.write_all(&vec![b' '; 256 * 400]).unwrap();
         says.write_all(b"one\none\r\ntwo").unwrap();
         drop(says);
         let heard: Vec<_> = std::iter::from_fn(|| listening.last()).collect();

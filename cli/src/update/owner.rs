@@ -33,11 +33,17 @@ mod unix {
     use std::{
         fs::{self, File},
         io,
-        os::unix::fs::{MetadataExt as _, fchown},
+        os::{
+            fd::AsFd,
+            unix::fs::{MetadataExt as _, fchown},
+        },
         path::Path,
     };
 
-    use rustix::fs::{Mode, OFlags};
+    use rustix::{
+        fs::{CWD, Dir, Mode, OFlags, openat},
+        path::Arg,
+    };
 
     pub(super) fn give(file: &File, folder: &Path) -> io::Result<()> {
         let (is, owner) = (file.metadata()?, fs::metadata(folder)?);
@@ -50,19 +56,66 @@ mod unix {
     }
 
     pub(super) fn give_all(path: &Path, folder: &Path) -> io::Result<()> {
+        give_in(CWD, path, folder)
+    }
+
+    fn give_in(at: impl AsFd, name: impl Arg, folder: &Path) -> io::Result<()> {
         // The owner of the folder could put a link there that leads elsewhere, or a pipe that never opens.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        let file = match openat(at, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        give(&file, folder)?;
+        // One that can't be given keeps none of the others.
+        let mut given = give(&file, folder);
         if file.metadata()?.is_dir() {
-            for entry in fs::read_dir(path)? {
-                give_all(&entry?.path(), folder)?;
+            for entry in Dir::read_from(&file)? {
+                let entry = entry?;
+                if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                    given = given.and(give_in(&file, entry.file_name(), folder));
+                }
             }
         }
-        Ok(())
+        given
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, lchown, symlink},
+    };
+
+    /// Needs to be root, as it is about what root does.
+    #[test]
+    fn what_root_makes_is_given_and_nothing_else() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (folder, secret) = (place.path(), elsewhere.path().join("secret"));
+        lchown(folder, Some(65534), Some(65534)).unwrap();
+        fs::write(&secret, "").unwrap();
+        fs::create_dir_all(folder.join("made/deep")).unwrap();
+        for name in ["made/file", "made/deep/file", "made/theirs"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        lchown(folder.join("made/theirs"), Some(65533), Some(65533)).unwrap();
+        symlink(elsewhere.path(), folder.join("made/deep/link")).unwrap();
+        fs::hard_link(&secret, folder.join("made/name")).unwrap();
+        let owner = |name: &str| fs::symlink_metadata(folder.join(name)).unwrap().uid();
+        super::give_all(&folder.join("made"), folder);
+        super::give_all(&folder.join("made/deep/link"), folder);
+        super::give_all(&folder.join("nothing"), folder);
+        for name in ["made", "made/deep", "made/file", "made/deep/file"] {
+            assert_eq!(owner(name), 65534, "{name}");
+        }
+        assert_eq!((owner("made/theirs"), owner("made/name"), owner("made/deep/link")), (65533, 0, 0));
+        assert_eq!(
+            (fs::metadata(elsewhere.path()).unwrap().uid(), fs::metadata(secret).unwrap().uid()),
+            (0, 0)
+        );
     }
 }

@@ -84,13 +84,14 @@ impl Place {
 
     /// A file to lock, which its owner alone can open: who could would hold up everybody.
     fn lock_file(&self, path: &Path) -> Result<fs::File, UpdateError> {
-        let file = lock::open(path).or_else(|error| {
+        match lock::open(path) {
+            Ok(file) => {
+                owner::give(&file, self.folder());
+                Ok(file)
+            }
             // Where nothing can be written any more, it may be there all the same.
-            fs::File::open(path).map_err(|_| error)
-        });
-        let file = file.map_err(UpdateError::at("write", path))?;
-        owner::give(&file, self.folder());
-        Ok(file)
+            Err(error) => lock::open_existing(path).map_err(|_| UpdateError::at("write", path)(error)),
+        }
     }
 
     /// Gives what this process has made there to whom the program's folder belongs, if this process is root.
@@ -414,24 +415,22 @@ mod tests {
         let (folder, place) = place("one");
         drop(place.lock().unwrap());
         place.note(|record| record.make_ready(Version::new(1, 1, 0))).unwrap();
-        let locks: Vec<_> = files(&folder).into_iter().filter(|name| name.ends_with(".lock")).collect();
-        assert_eq!(locks.len(), 2);
-        for name in locks {
-            let path = folder.path().join(name);
+        for path in ["update.lock", "update.json.lock"].map(|name| place.beside(name)) {
             assert_eq!(
                 fs::metadata(&path).unwrap().permissions().mode() & 0o777,
                 0o600,
                 "{}",
                 path.display()
             );
-            // Nor does a link lead anybody elsewhere.
-            let elsewhere = folder.path().join("elsewhere");
             fs::remove_file(&path).unwrap();
-            std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-            assert!(!elsewhere.exists());
+            std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
         }
-        assert!(place.lock().is_err() && place.note(|record| *record = Record::default()).is_err());
-        assert!(!folder.path().join("elsewhere").exists());
+        // Nor does a link lead anybody elsewhere, whether something is there or not.
+        for _ in 0..2 {
+            assert!(place.lock().is_err() && place.note(|record| *record = Record::default()).is_err());
+            assert_eq!(place.record().pending, Some(Version::new(1, 1, 0)));
+            fs::write(folder.path().join("elsewhere"), "").unwrap();
+        }
     }
 
     #[test]
