@@ -24,10 +24,21 @@ pub(crate) fn beside(target: &Path, what: &str) -> PathBuf {
 
 /// Opens a lock file, and makes it if need be.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    open_with(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+}
+
+/// Opens a lock file that is there already, also where nothing can be written.
+pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
+    open_with(path, OpenOptions::new().read(true))
+}
+
+fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // A link in its place may be somebody else's, and lead anywhere.
+        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
     options.open(path)
 }
 

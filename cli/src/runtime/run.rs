@@ -32,7 +32,7 @@ use crate::{
     service,
     signals::Shutdown,
     telemetry,
-    update::{self, AutoUpdates, Before, Place, Ready, supervise::OnTrial},
+    update::{AutoUpdates, Before, Place, Ready, supervise::OnTrial},
 };
 
 /// How a worker is run.
@@ -171,7 +171,6 @@ async fn drive(
     let updates = match updates {
         Updating::Off => None,
         Updating::From(at, before) => {
-            update::say_news(&at);
             Some(AutoUpdates::start(file.clone(), handle.clone(), on, at, seen, before))
         }
     };

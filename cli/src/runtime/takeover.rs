@@ -16,13 +16,10 @@ use crate::{
     service::Pulse,
     signals::Shutdown,
     update::{
-        self, Before, Locked, Place, Ready,
+        self, AFTER_TROUBLE, Before, Place, Ready, UpdateError,
         supervise::{self, Candidate, OnTrial, Outcome},
     },
 };
-
-/// After a version that could not be put in place or tried: a worker that makes way costs a session.
-const AFTER_TROUBLE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// What became of a version that was to take over.
 pub(super) enum Over {
@@ -43,21 +40,39 @@ pub(super) fn take_up(
     if OnTrial::is_here() {
         return Ok(Over::AsBefore);
     }
+    // Elsewhere none leaves its place while it runs.
+    if cfg!(windows)
+        && let Ok(locked) = place.lock()
+    {
+        place.clear_away(&locked);
+    }
     let Some(version) = place.record().on_trial else { return Ok(Over::AsBefore) };
     if supervise::is_to_watch() {
-        return match place.lock() {
-            Ok(locked) => try_in_place(place, &version, &locked, file, shutdown, before),
+        let _locked = match place.lock() {
+            Ok(locked) => Some(locked),
             // Somebody else tries it already; what comes of that is seen later.
-            Err(error) => {
+            Err(error @ UpdateError::Locked(_)) => {
                 log::info!("{error}");
-                Ok(Over::AsBefore)
+                return Ok(Over::AsBefore);
+            }
+            // Whoever put it there may do what this user may not. The trial is worth it all the same: what is no good is not
+            // used by this process.
+            Err(error) => {
+                log::warn!("what comes of {version} can't be remembered: {error}");
+                None
             }
         };
+        return try_in_place(place, &version, file, shutdown, before);
     }
     if version != update::own_version()? {
         // Somebody put another version in its place.
         if place.is_own() {
             note(place, |record| record.on_trial = None);
+        }
+    } else if supervise::was_tried() {
+        // It could not be remembered then.
+        if let Err(error) = place.note(|record| record.keep(&version, version.clone())) {
+            log::debug!("{error}");
         }
     } else if place.old().exists() {
         // A second worker is none that its trial could be begun with.
@@ -88,13 +103,13 @@ pub(super) fn take_over(
 ) -> Result<Over, Error> {
     before.quiet = Duration::ZERO;
     match ready {
-        Ready::InUse => Ok(become_it(place, before)),
-        Ready::InPlace(version, locked) => try_in_place(place, &version, &locked, file, shutdown, before),
+        Ready::InUse => Ok(become_it(place, None, before)),
+        Ready::InPlace(version, _locked) => try_in_place(place, &version, file, shutdown, before),
         Ready::Staged(version, locked) => {
             let candidate = Candidate::ready(place, version.clone());
-            match try_out(place, &candidate, file, shutdown)? {
+            match try_out(&candidate, file, shutdown)? {
                 Outcome::Kept => match place.put_ready(&version, true, &locked) {
-                    Ok(()) => Ok(become_it(place, before)),
+                    Ok(()) => Ok(become_it(place, Some(&version), before)),
                     Err(error) => {
                         log::error!("{version} was not installed: {error}; this version goes on");
                         before.quiet = AFTER_TROUBLE;
@@ -116,21 +131,20 @@ pub(super) fn take_over(
     }
 }
 
-/// Tries a version that is in place already.
+/// Tries a version that is in place already. Nobody else changes that meanwhile, as far as this process can see to it.
 fn try_in_place(
     place: &Place,
     version: &Version,
-    _locked: &Locked,
     file: &ConfigFile,
     shutdown: &mut Shutdown,
     before: &mut Before,
 ) -> Result<Over, Error> {
     let candidate = Candidate::in_place(place, version.clone());
-    match try_out(place, &candidate, file, shutdown)? {
+    match try_out(&candidate, file, shutdown)? {
         Outcome::Kept => {
             let own = update::own_version()?;
             note(place, |record| record.keep(version, own));
-            Ok(become_it(place, before))
+            Ok(become_it(place, Some(version), before))
         }
         Outcome::WentBack { why, in_doubt } => {
             if let Err(error) = place.put_back() {
@@ -160,17 +174,13 @@ fn go_back(
     if let Err(error) = place.note(|record| record.go_back(version.clone(), &own, why, in_doubt)) {
         log::warn!("what became of an update can't be remembered: {error}");
         before.refused.push(version.clone());
+        before.quiet = AFTER_TROUBLE;
     }
     Ok(())
 }
 
 /// Watches a version on its trial.
-fn try_out(
-    place: &Place,
-    candidate: &Candidate,
-    file: &ConfigFile,
-    shutdown: &mut Shutdown,
-) -> Result<Outcome, Error> {
+fn try_out(candidate: &Candidate, file: &ConfigFile, shutdown: &mut Shutdown) -> Result<Outcome, Error> {
     let pulse = Pulse::of_this_process();
     pulse.say(&format!("version {} is on trial", candidate.version()));
     let on_look = |welcomed| {
@@ -179,12 +189,12 @@ fn try_out(
             pulse.ready();
         }
     };
-    Ok(supervise::watch(place, candidate, &file.load()?, shutdown, on_look))
+    Ok(supervise::watch(candidate, &file.load()?, shutdown, on_look))
 }
 
 /// Becomes the version in place. Where that can't be done this one goes on: the other is that of the next start.
-fn become_it(place: &Place, before: &mut Before) -> Over {
-    let error = supervise::become_it(place);
+fn become_it(place: &Place, tried: Option<&Version>, before: &mut Before) -> Over {
+    let error = supervise::become_it(place, tried);
     log::error!("the version that is in place can't be started: {error}; this one goes on");
     before.quiet = AFTER_TROUBLE;
     Over::AsBefore

@@ -52,7 +52,10 @@ impl Workbench {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
         builder.create(&folder)?;
-        shared(&folder, 0o755)
+        shared(&folder, 0o755)?;
+        // Before anything is in it: whoever has the folder can delete what is left in it, whoever made that.
+        self.place.give(&folder);
+        Ok(())
     }
 
     fn verify(&self, archive: &Path, signature: Option<&str>) -> Result<(), String> {

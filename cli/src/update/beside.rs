@@ -15,15 +15,18 @@ use studio_worker_core::{
     time::{Mono, Wall},
     transport::{seed, wall_clock},
     update::{
-        AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Situation, Version,
+        AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Record, Situation,
+        Version,
     },
 };
 
 use super::{
-    Locked, Place,
+    AFTER_TROUBLE, Locked, Place, UpdateError,
     bench::Workbench,
     by_hand::{carry_out, stage},
-    feed, own_version, policy,
+    feed,
+    found::{Found, found},
+    own_version, policy, say_news,
 };
 use crate::{
     config::{Config, ConfigFile},
@@ -123,10 +126,13 @@ struct Looking {
     /// Of what is remembered, as it was seen last; none before the first look.
     stamp: Option<SystemTime>,
     decided: Option<AutoUpdateDecision>,
-    /// Nothing is looked for before then.
-    quiet: Duration,
+    /// So long after the beginning, what was seen and led to nothing is looked at again.
+    quiet: Option<Duration>,
     /// Also where that could not be remembered.
     refused: Vec<Version>,
+    /// What was said of the last update, until the studio has heard it.
+    news: Option<String>,
+    welcomed_at: Option<Mono>,
 }
 
 impl Looking {
@@ -153,8 +159,10 @@ impl Looking {
             is_settled: false,
             locked: None,
             decided: None,
-            quiet: Duration::ZERO,
+            quiet: None,
             refused: Vec::new(),
+            news: None,
+            welcomed_at: None,
         })
     }
 
@@ -172,6 +180,7 @@ impl Looking {
         if connected {
             self.apart_since = self.now();
             self.settle_doubts();
+            self.forget_news();
         }
         Situation { connected, apart_since: self.apart_since, paused: super::is_paused(&status) }
     }
@@ -190,11 +199,33 @@ impl Looking {
         }
     }
 
+    /// What was said at the start is not said again once it has had a moment to reach the studio. What another worker of this
+    /// program has to say is its own.
+    fn forget_news(&mut self) {
+        let now = self.now();
+        let welcomed_at = *self.welcomed_at.get_or_insert(now);
+        if now.since(welcomed_at) < LOOK_INTERVAL {
+            return;
+        }
+        let Some(said) = self.news.take() else { return };
+        let forget = |record: &mut Record| record.news = record.news.take().filter(|news| *news != said);
+        if let Err(error) = self.place.note(forget) {
+            log::debug!("{error}");
+        }
+    }
+
     fn run(mut self, before: &Before, ended: &mpsc::Receiver<Infallible>) {
         let mut schedule = self.schedule();
         schedule.first += before.quiet;
-        self.quiet = before.quiet;
+        if !before.quiet.is_zero() {
+            // What is there now led to nothing. What a person does from now on counts at once.
+            (self.quiet, self.stamp) = (Some(before.quiet), self.place.record_stamp());
+        }
         self.refused.clone_from(&before.refused);
+        self.news = self.place.record().news;
+        if let Some(news) = &self.news {
+            say_news(news);
+        }
         let mut updater = AutoUpdater::new(self.own.clone(), &schedule, self.now());
         loop {
             // One that can't be read now says what it said before.
@@ -249,9 +280,16 @@ impl Looking {
                 Duration::ZERO
             }
             Order::MakeWay(version) => {
-                self.tell(updater);
                 // It is there since the version was made ready.
                 let locked = self.locked.take()?;
+                if let Err(error) = self.place.check_all(&locked) {
+                    self.place.clear();
+                    self.stay(&version, &error);
+                    let schedule = LoopSchedule { first: AFTER_TROUBLE, ..schedule };
+                    *updater = AutoUpdater::new(self.own.clone(), &schedule, self.now());
+                    return Some(LOOK_INTERVAL);
+                }
+                self.tell(updater);
                 self.make_way(Ready::Staged(version, locked));
                 return None;
             }
@@ -268,38 +306,64 @@ impl Looking {
 
     /// What a person, or another worker of this program, has made ready or put in place meanwhile.
     fn by_hand(&mut self) -> Option<Ready> {
+        if self.quiet.is_some_and(|quiet| self.began.elapsed() >= quiet) {
+            (self.quiet, self.stamp) = (None, None);
+        }
         let (stamp, status) = (self.place.record_stamp(), self.handle.observers().status());
-        // Whether another version is any good shows at its welcome.
-        let is_ready =
-            status.is_connected() && !super::is_paused(&status) && self.began.elapsed() >= self.quiet;
-        if self.stamp == stamp || !is_ready {
+        if self.stamp == stamp || super::is_paused(&status) {
             return None;
         }
-        let record = self.place.record();
-        let ready = match (record.pending, record.on_trial) {
-            // Whoever is at it is waited for: it is looked at again then.
-            (Some(version), _) => {
-                let locked = self.place.lock().ok()?;
-                if self.place.staged().exists() {
-                    Some(Ready::Staged(version, locked))
-                } else {
-                    if let Err(error) = self.place.note(|record| record.pending = None) {
-                        log::debug!("{error}");
-                    }
-                    None
-                }
-            }
-            (None, Some(version)) if version != self.own => {
-                Some(Ready::InPlace(version, self.place.lock().ok()?))
-            }
-            (None, Some(_)) => None,
-            (None, None) => {
-                let is_other = self.place.version().is_some_and(|version| version != self.own);
-                is_other.then_some(Ready::InUse)
-            }
+        // Whether another version is any good shows at its welcome. Where this one gets none for as long as the other one would
+        // have for it, there is nothing to lose.
+        let apart = self.now().since(self.apart_since);
+        let is_time =
+            status.is_connected() || apart >= Duration::from_secs(self.config.auto_update_trial_secs.into());
+        let found = found(&self.place.record(), &self.own, &self.refused, is_time, || self.place.version());
+        let ready = match found {
+            Found::Nothing => Ok(None),
+            Found::NotYet => return None,
+            Found::InUse => Ok(Some(Ready::InUse)),
+            Found::Staged(version) => self.staged(&version).map_err(|error| (version, error)),
+            Found::InPlace(version) => self
+                .lock()
+                .map(|locked| Some(Ready::InPlace(version.clone(), locked)))
+                .map_err(|error| (version, error)),
         };
-        self.stamp = stamp;
-        ready
+        match ready {
+            Ok(ready) => {
+                self.stamp = stamp;
+                ready
+            }
+            // Whoever is at it is waited for: it is looked at again then.
+            Err((_, UpdateError::Locked(_))) => None,
+            Err((version, error)) => {
+                self.stamp = stamp;
+                self.stay(&version, &error);
+                None
+            }
+        }
+    }
+
+    fn staged(&self, version: &Version) -> Result<Option<Ready>, UpdateError> {
+        let locked = self.lock()?;
+        if self.place.staged().exists() {
+            return Ok(Some(Ready::Staged(version.clone(), locked)));
+        }
+        self.place.note(|record| record.pending = None)?;
+        Ok(None)
+    }
+
+    /// The place, if what follows can be done there: a worker that makes way costs a session.
+    fn lock(&self) -> Result<Locked, UpdateError> {
+        let locked = self.place.lock()?;
+        self.place.check_all(&locked)?;
+        Ok(locked)
+    }
+
+    /// The worker does not make way.
+    fn stay(&mut self, version: &Version, error: &UpdateError) {
+        log::warn!("{version} can't take over: {error}; this version goes on");
+        self.quiet = Some(self.began.elapsed() + AFTER_TROUBLE);
     }
 
     fn make_way(&self, ready: Ready) {

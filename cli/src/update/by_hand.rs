@@ -80,7 +80,10 @@ pub(super) fn stage(
         target: TARGET.into(),
         signed: bench.key.is_some(),
     };
-    carry_out(on, Box::new(Stage::new(Arc::new(bench), wanted)))
+    let place = bench.place.clone();
+    let staged = carry_out(on, Box::new(Stage::new(Arc::new(bench), wanted)));
+    place.give(&place.staging());
+    staged
 }
 
 /// Installs the release that [`check`] found, now. Where a worker runs, it lies ready for that one, which tries it once it is

@@ -11,17 +11,24 @@
 //! | `bench` | signature, archive, and what a program says of its version |
 //! | `by_hand` | `check-update`, `rollback` |
 //! | `beside` | the thread that looks, beside a worker |
+//! | `found` | what others have made ready or put in place |
 //! | [`supervise`] | the trial |
+//! | `listen` | what a version on trial says |
+//! | `owner` | whose the files are that root makes |
 
 mod bench;
 mod beside;
 mod by_hand;
+mod found;
+mod listen;
+mod owner;
 mod place;
 pub mod supervise;
 
 use std::{
     env, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use studio_worker_core::{
@@ -42,6 +49,9 @@ use crate::{
 
 /// The target triple that this program was built for.
 pub const TARGET: &str = env!("STUDIO_WORKER_TARGET");
+
+/// After a version that could not be put in place or tried: a worker that makes way costs a session.
+pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// The program's file in an archive.
 const PROGRAM: &str = if cfg!(windows) { "studio-worker.exe" } else { "studio-worker" };
@@ -122,16 +132,12 @@ fn is_paused(status: &WorkerStatus) -> bool {
     status.session.as_ref().is_some_and(|session| session.hindrance == Some(Hindrance::Paused))
 }
 
-/// Says what became of the last update, once: to the log, and through it to the studio.
-pub(crate) fn say_news(place: &Place) {
-    let Some(news) = place.record().news else { return };
+/// Says what became of the last update, to the log, and through it to the studio.
+fn say_news(news: &str) {
     if news.starts_with("went back") {
         log::warn!("{news}");
     } else {
         log::info!("{news}");
-    }
-    if let Err(error) = place.note(|record| record.news = None) {
-        log::debug!("{error}");
     }
 }
 

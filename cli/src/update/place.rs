@@ -10,11 +10,13 @@ use std::{
 use studio_worker_core::update::{Record, Version};
 use tempfile::NamedTempFile;
 
-use super::{PROGRAM, UpdateError};
+use super::{PROGRAM, UpdateError, owner};
 use crate::lock;
 
 /// How long another process may take to put a version in place.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long another process may take to change what is remembered.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a version was started from, when that is not where it belongs: a version that watches another one.
 pub(super) const SUPERVISED: &str = "STUDIO_WORKER_SUPERVISES";
@@ -69,24 +71,32 @@ impl Place {
         self.beside("update")
     }
 
-    /// Where a version that this process watches says how it fares.
-    pub(super) fn report(&self) -> PathBuf {
-        self.beside(&format!("trial.{}", std::process::id()))
-    }
-
     /// Keeps others from making a version ready, or putting one in place, as long as what comes back lives.
     pub(crate) fn lock(&self) -> Result<Locked, UpdateError> {
         let path = self.beside("update.lock");
-        // Whoever updates this program may be another user than the one that its worker runs as.
-        let file = lock::open(&path)
-            .and_then(|file| shared(&path, 0o644).map(|()| file))
-            .or_else(|_| fs::File::open(&path))
-            .map_err(UpdateError::at("write", &path))?;
+        let file = self.lock_file(&path)?;
         match lock::wait(&file, LOCK_PATIENCE) {
             Ok(true) => Ok(Locked { _file: file }),
             Ok(false) => Err(UpdateError::Locked(self.program.clone())),
             Err(error) => Err(UpdateError::at("lock", &path)(error)),
         }
+    }
+
+    /// A file to lock, which its owner alone can open: who could would hold up everybody.
+    fn lock_file(&self, path: &Path) -> Result<fs::File, UpdateError> {
+        match lock::open(path) {
+            Ok(file) => {
+                owner::give(&file, self.folder());
+                Ok(file)
+            }
+            // Where nothing can be written any more, it may be there all the same.
+            Err(error) => lock::open_existing(path).map_err(|_| UpdateError::at("write", path)(error)),
+        }
+    }
+
+    /// Gives what this process has made there to whom the program's folder belongs, if this process is root.
+    pub(super) fn give(&self, path: &Path) {
+        owner::give_all(path, self.folder());
     }
 
     fn record_path(&self) -> PathBuf {
@@ -108,31 +118,41 @@ impl Place {
         fs::read_to_string(self.record_path()).map(|text| Record::parse(&text)).unwrap_or_default()
     }
 
-    /// Remembers something else, all or nothing.
-    pub fn remember(&self, record: &Record) -> Result<(), UpdateError> {
-        let path = self.record_path();
-        if *record == Record::default() && !path.exists() {
-            return Ok(());
+    /// Changes what is remembered, all or nothing.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), UpdateError> {
+        let _alone = self.alone()?;
+        let mut record = self.record();
+        let before = record.clone();
+        change(&mut record);
+        if record == before { Ok(()) } else { self.write(&record.to_text()) }
+    }
+
+    /// Keeps others from changing what is remembered, for the moment that a change takes.
+    fn alone(&self) -> Result<fs::File, UpdateError> {
+        let path = self.beside("update.json.lock");
+        let file = self.lock_file(&path)?;
+        match lock::wait(&file, RECORD_PATIENCE) {
+            Ok(true) => {}
+            Ok(false) => log::debug!("{} is held for long, and is passed over", path.display()),
+            Err(error) => return Err(UpdateError::at("lock", &path)(error)),
         }
+        Ok(file)
+    }
+
+    fn write(&self, record: &str) -> Result<(), UpdateError> {
+        let path = self.record_path();
         let write = || {
             let mut file = NamedTempFile::new_in(self.folder())?;
-            file.write_all(record.to_text().as_bytes())?;
+            file.write_all(record.as_bytes())?;
             file.as_file().sync_all()?;
             // There is nothing in it that others may not see, and a worker of another user has to.
             shared(file.path(), 0o644)?;
+            owner::give(file.as_file(), self.folder());
             file.persist(&path).map_err(|error| error.error)?;
             self.sync();
             Ok(())
         };
         write().map_err(UpdateError::at("write", &path))
-    }
-
-    /// Changes what is remembered.
-    pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), UpdateError> {
-        let mut record = self.record();
-        let before = record.clone();
-        change(&mut record);
-        if record == before { Ok(()) } else { self.remember(&record) }
     }
 
     /// Another number after each change of what is remembered.
@@ -157,6 +177,18 @@ impl Place {
         tempfile::tempfile_in(self.folder()).map(drop).map_err(UpdateError::at("write to", self.folder()))
     }
 
+    /// Whether what follows a trial can be done here: another program takes its place, and what came of it is remembered.
+    pub(super) fn check_all(&self, _locked: &Locked) -> Result<(), UpdateError> {
+        self.check()?;
+        let _alone = self.alone()?;
+        // The folder may be written to, and this one file not, or the disk be full.
+        match fs::read_to_string(self.record_path()) {
+            Ok(record) => self.write(&record),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(UpdateError::at("read", &self.record_path())(error)),
+        }
+    }
+
     /// Puts the version that lies ready in place, which has passed its trial, or is put there untried since no worker runs.
     pub(crate) fn put_ready(
         &self,
@@ -175,8 +207,12 @@ impl Place {
         self.clear();
         let remembered = match (&put, tried) {
             (Ok(()), true) => self.note(|record| record.keep(version, own)),
-            (Ok(()), false) => Ok(()),
-            (Err(_), _) => self.remember(&record),
+            (Ok(()), false) | (Err(_), true) => Ok(()),
+            (Err(_), false) => self.note(|now| {
+                (now.pending, now.on_trial, now.previous) =
+                    (record.pending, record.on_trial, record.previous);
+                now.refused.extend(record.refused.into_iter().filter(|refused| refused.version == *version));
+            }),
         };
         // What became of the program's file counts.
         if let Err(error) = remembered {
@@ -197,7 +233,9 @@ impl Place {
         let bring = || {
             let _ = fs::remove_file(&new);
             fs::rename(program, &new).or_else(|_| fs::copy(program, &new).map(drop))?;
-            shared(&new, 0o755)
+            shared(&new, 0o755)?;
+            self.give(&new);
+            Ok(())
         };
         bring().map_err(UpdateError::at("take", program))?;
         let keep = || {
@@ -212,6 +250,7 @@ impl Place {
         if put.is_err() {
             gone(fs::remove_file(&new));
         }
+        self.give(&old);
         self.sync();
         put
     }
@@ -237,9 +276,16 @@ impl Place {
         gone(fs::remove_dir_all(self.staging()));
     }
 
-    /// Deletes what a version on trial has said.
-    pub(super) fn clear_report(&self) {
-        gone(fs::remove_file(self.report()));
+    /// Deletes the programs that others have taken the place of while they ran, under the lock: where it matters, a program
+    /// that runs can't be deleted.
+    pub(crate) fn clear_away(&self, _locked: &Locked) {
+        let Ok(entries) = fs::read_dir(self.folder()) else { return };
+        let stem = format!("{}.{AWAY}.", self.program.file_stem().unwrap_or_default().to_string_lossy());
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&stem) {
+                gone(fs::remove_file(entry.path()));
+            }
+        }
     }
 }
 
@@ -263,16 +309,25 @@ pub(super) fn shared(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
+/// What a program is called that had to leave its place while it ran.
+const AWAY: &str = "away";
+
 /// Renames over what is there.
 fn replace(from: &Path, to: &Path) -> io::Result<()> {
     // A program that runs can't be overwritten there, but renamed.
-    #[cfg(windows)]
-    {
-        let away = to.with_extension(format!("away.{}.exe", std::process::id()));
-        let _ = fs::remove_file(&away);
-        fs::rename(to, &away)?;
-    }
-    fs::rename(from, to)
+    if cfg!(windows) { replace_aside(from, to) } else { fs::rename(from, to) }
+}
+
+/// Renames to where something is, which is renamed first, and comes back if nothing takes its place.
+fn replace_aside(from: &Path, to: &Path) -> io::Result<()> {
+    let away = to.with_extension(format!("{AWAY}.{}.exe", std::process::id()));
+    let _ = fs::remove_file(&away);
+    fs::rename(to, &away)?;
+    fs::rename(from, to).inspect_err(|_| {
+        if let Err(error) = fs::rename(&away, to) {
+            log::error!("{} is at {} now: {error}", to.display(), away.display());
+        }
+    })
 }
 
 #[cfg(test)]
@@ -321,6 +376,78 @@ mod tests {
     }
 
     #[test]
+    fn what_had_to_leave_its_place_comes_back_if_nothing_takes_it() {
+        let (folder, place) = place("one");
+        assert!(replace_aside(&folder.path().join("nothing"), place.program()).is_err());
+        assert_eq!(fs::read_to_string(place.program()).unwrap(), "one");
+        assert_eq!(files(&folder), ["worker"]);
+        fs::write(folder.path().join("new"), "two").unwrap();
+        replace_aside(&folder.path().join("new"), place.program()).unwrap();
+        assert_eq!(fs::read_to_string(place.program()).unwrap(), "two");
+        assert_eq!(files(&folder).len(), 2, "the one that may run is there yet");
+        place.clear_away(&place.lock().unwrap());
+        assert_eq!(files(&folder), [".worker.update.lock", "worker"]);
+    }
+
+    #[test]
+    fn no_change_of_what_is_remembered_is_lost() {
+        let (_folder, place) = place("one");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let place = place.clone();
+                scope.spawn(move || {
+                    for round in 0..4 {
+                        let version = Version::new(1, writer, round);
+                        place
+                            .note(|record| record.go_back(version, &Version::new(1, 0, 0), "why", false))
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(place.record().refused.len(), 16);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_hold_up_an_update() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, place) = place("one");
+        drop(place.lock().unwrap());
+        place.note(|record| record.make_ready(Version::new(1, 1, 0))).unwrap();
+        for path in ["update.lock", "update.json.lock"].map(|name| place.beside(name)) {
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                path.display()
+            );
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+        }
+        // Nor does a link lead anybody elsewhere, whether something is there or not.
+        for _ in 0..2 {
+            assert!(place.lock().is_err() && place.note(|record| *record = Record::default()).is_err());
+            assert_eq!(place.record().pending, Some(Version::new(1, 1, 0)));
+            fs::write(folder.path().join("elsewhere"), "").unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_is_known_before_a_trial() {
+        let (_folder, place) = place("one");
+        let locked = place.lock().unwrap();
+        place.check_all(&locked).unwrap();
+        place.note(|record| record.make_ready(Version::new(1, 1, 0))).unwrap();
+        let record = place.record();
+        place.check_all(&locked).unwrap();
+        assert_eq!(place.record(), record);
+        fs::remove_file(place.record_path()).unwrap();
+        fs::create_dir(place.record_path()).unwrap();
+        assert!(place.check_all(&locked).is_err());
+    }
+
+    #[test]
     fn the_one_before_is_of_the_same_place() {
         let (folder, place) = place("one");
         let old = Place::at(folder.path().join(format!("worker.old{}", env::consts::EXE_SUFFIX)));
@@ -329,9 +456,9 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_there_again() {
-        let (folder, place) = place("one");
+        let (_folder, place) = place("one");
         place.note(|_| ()).unwrap();
-        assert_eq!(files(&folder), ["worker"], "nothing to remember is no file");
+        assert!(!place.record_path().exists(), "nothing to remember is no file");
         place.note(|record| record.put_in_place(Version::new(1, 1, 0), Version::new(1, 0, 0))).unwrap();
         assert_eq!(place.record().on_trial, Some(Version::new(1, 1, 0)));
         fs::write(place.record_path(), "garbage").unwrap();

@@ -1,15 +1,15 @@
 //! The trial of a new version: the old one starts it and watches it work, and is the one that a service manager or a shell
 //! knows. What is decided is decided by [`Trial`].
 //!
-//! The new version knows by a variable that it is on trial, and says how it fares in a file, line by line: that it is welcomed
-//! and turns, that it was told to end, that it has lived through its time and hands over. Then it takes its place, and the
-//! old version becomes it, with the same arguments.
+//! The new version knows by a variable that it is on trial, and says how it fares on its stdout, which is a pipe, line by line:
+//! that it is welcomed and turns, that it was told to end, that it has lived through its time and hands over. Then it takes its
+//! place, and the old version becomes it, with the same arguments.
 
 use std::{
     env,
     ffi::OsString,
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
+    fs::File,
+    io::{self, PipeWriter, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
@@ -30,20 +30,25 @@ use studio_worker_core::{
     worker::Exit,
 };
 
-use super::{Place, is_paused, place::SUPERVISED};
+use super::{Place, is_paused, listen::Listening, own_version, place::SUPERVISED};
 use crate::{config::Config, signals::Shutdown};
 
-/// Tells a version that it is on trial: the file in which it says how it fares.
+/// Tells a version that it is on trial: where it says how it fares.
 const ON_TRIAL: &str = "STUDIO_WORKER_ON_TRIAL";
+const STDOUT: &str = "stdout";
 
 /// Tells it which process watches it.
 const WATCHED_BY: &str = "STUDIO_WORKER_WATCHED_BY";
+
+/// Tells a version that it has passed its trial, also where nothing could be remembered of that.
+const TRIED: &str = "STUDIO_WORKER_TRIED";
 
 /// Its welcome, and every few seconds that it turns.
 const ALIVE: &str = "alive";
 const REFUSED: &str = "refused";
 const TOLD: &str = "told to end";
 const PASSED: &str = "passed";
+const WORDS: &[&str] = &[ALIVE, REFUSED, TOLD, PASSED];
 
 /// Between two looks at it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -94,7 +99,6 @@ pub enum Outcome {
 
 /// Watches a version on its trial. `on_look` is called all the while, and told whether it is welcomed.
 pub fn watch(
-    place: &Place,
     candidate: &Candidate,
     config: &Config,
     shutdown: &mut Shutdown,
@@ -103,18 +107,24 @@ pub fn watch(
     let secs = config.auto_update_trial_secs.max(1);
     let Candidate { version, program } = candidate;
     log::info!("{version} is on trial: it has {secs} s to be welcomed, and must live that long");
-    let mut watching = Watching { report: place.report(), program, child: None, signals: 0, heard: 0 };
+    let mut watching = Watching { program, child: None, listening: None, signals: 0, said: Vec::new() };
     let (mut trial, began) = (Trial::new(Duration::from_secs(secs.into())), Instant::now());
     let mut seen = Seen::Nothing;
     let outcome = loop {
-        on_look(watching.heard > 0);
+        on_look(watching.has_said(ALIVE));
         match trial.next(Mono::ZERO + began.elapsed(), seen) {
-            Verdict::Start => {
-                if let Err(error) = watching.start() {
-                    seen = Seen::Unstartable(error.to_string());
-                    continue;
+            Verdict::Start => match watching.listen() {
+                Ok(says) => {
+                    if let Err(error) = watching.start(says) {
+                        seen = Seen::Unstartable(error.to_string());
+                        continue;
+                    }
                 }
-            }
+                Err(error) => {
+                    log::error!("{version} can't be watched: {error}");
+                    break Outcome::Untried;
+                }
+            },
             Verdict::Wait(_) => {}
             Verdict::Keep => break Outcome::Kept,
             Verdict::GoBack { why, in_doubt } => break Outcome::WentBack { why, in_doubt },
@@ -127,32 +137,36 @@ pub fn watch(
         }
     };
     watching.end();
-    place.clear_report();
     outcome
 }
 
 struct Watching<'a> {
-    report: PathBuf,
     program: &'a Path,
     child: Option<Child>,
+    listening: Option<Listening>,
     /// Signals that were handed on.
     signals: u32,
-    /// How much it has said.
-    heard: usize,
+    /// What it has said so far, each once.
+    said: Vec<&'static str>,
 }
 
 impl Watching<'_> {
-    fn start(&mut self) -> io::Result<()> {
-        match fs::remove_file(&self.report) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    /// Listens to what says something through the pipe that comes back.
+    fn listen(&mut self) -> io::Result<PipeWriter> {
+        let (said, says) = io::pipe()?;
+        self.listening = Some(Listening::to(said, WORDS)?);
+        Ok(says)
+    }
+
+    fn start(&mut self, says: PipeWriter) -> io::Result<()> {
         let mut command = Command::new(self.program);
         command
             .args(env::args_os().skip(1))
-            .env(ON_TRIAL, &self.report)
+            .stdout(says)
+            .env(ON_TRIAL, STDOUT)
             .env(WATCHED_BY, std::process::id().to_string())
             .env_remove(SUPERVISED)
+            .env_remove(TRIED)
             // This process is the one that a service manager knows and listens to.
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_USEC")
@@ -161,8 +175,30 @@ impl Watching<'_> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         self.child = Some(command.spawn()?);
-        (self.signals, self.heard) = (0, 0);
+        self.signals = 0;
+        self.said.clear();
         Ok(())
+    }
+
+    fn has_said(&self, word: &str) -> bool {
+        self.said.contains(&word)
+    }
+
+    /// Hears what was said, of one that has ended to its end; whether it is alive.
+    fn hear(&mut self, has_ended: bool) -> bool {
+        let mut is_alive = false;
+        let Some(listening) = &mut self.listening else { return false };
+        while let Some(word) = if has_ended { listening.last() } else { listening.next() } {
+            is_alive |= word == ALIVE;
+            if !self.said.contains(&word) {
+                self.said.push(word);
+            }
+            // Of how it ends it says one word.
+            if has_ended && word != ALIVE {
+                break;
+            }
+        }
+        is_alive
     }
 
     /// What is to be seen of it now. Signals are handed on, and count more than what it says.
@@ -179,14 +215,11 @@ impl Watching<'_> {
             Ok(ended) => ended,
             Err(error) => return Seen::Unstartable(error.to_string()),
         };
-        // Read after that: what it says last, it says just before it ends.
-        let said = fs::read_to_string(&self.report).unwrap_or_default();
-        let says = |line: &str| said.lines().any(|said| said == line);
+        // Heard after that: what it says last, it says just before it ends.
+        let is_alive = self.hear(ended.is_some());
+        let says = |word| self.has_said(word);
         match ended {
-            None if said.len() > self.heard => {
-                self.heard = said.len();
-                Seen::Alive
-            }
+            None if is_alive => Seen::Alive,
             None => Seen::Nothing,
             Some(_) if says(TOLD) || self.signals > 0 => Seen::Ended(End::Told),
             Some(_) if says(PASSED) => Seen::Ended(End::Passed),
@@ -242,26 +275,25 @@ fn terminate(child: &Child) {
     let _ = child;
 }
 
-/// Becomes the program in place, with the same arguments. Comes back only if that can't be done.
-pub fn become_it(place: &Place) -> io::Error {
-    become_program(place.program(), None)
+/// Becomes the program in place, with the same arguments: a version that was `tried`, or one that needs no trial. Comes back
+/// only if that can't be done.
+pub fn become_it(place: &Place, tried: Option<&Version>) -> io::Error {
+    become_program(place.program(), tried.map(|version| (TRIED, version.to_string().into())))
 }
 
 /// Becomes the version before, which then watches the one in place. Comes back only if that can't be done.
 pub fn have_it_watched(place: &Place) -> io::Error {
-    become_program(&place.old(), Some(place.program()))
+    become_program(&place.old(), Some((SUPERVISED, place.program().into())))
 }
 
-fn become_program(program: &Path, supervised: Option<&Path>) -> io::Error {
+fn become_program(program: &Path, told: Option<(&str, OsString)>) -> io::Error {
     log::logger().flush();
     let mut command = Command::new(program);
     command.args(env::args_os().skip(1));
-    for variable in [ON_TRIAL, WATCHED_BY, SUPERVISED] {
+    for variable in [ON_TRIAL, WATCHED_BY, SUPERVISED, TRIED] {
         command.env_remove(variable);
     }
-    if let Some(supervised) = supervised {
-        command.env(SUPERVISED, supervised);
-    }
+    command.envs(told);
     #[cfg(unix)]
     return std::os::unix::process::CommandExt::exec(&mut command);
     // Without a way to become another program it is started, and outlives this one.
@@ -277,10 +309,17 @@ pub fn is_to_watch() -> bool {
     env::var_os(SUPERVISED).is_some()
 }
 
+/// Whether this version has passed its trial already, as the one before said when it became this one.
+pub fn was_tried() -> bool {
+    let tried = env::var(TRIED).ok().and_then(|version| Version::parse(&version).ok());
+    tried.is_some() && tried == own_version().ok()
+}
+
 /// A version on trial, seen from within.
 #[derive(Debug, Clone)]
 pub struct OnTrial {
-    report: PathBuf,
+    /// This process's stdout, if that could be had.
+    report: Option<Arc<File>>,
     /// The process that watches it.
     watched_by: Option<u32>,
     time: Duration,
@@ -295,9 +334,10 @@ impl OnTrial {
 
     /// This process, if it is on trial.
     pub fn here(config: &Config) -> Option<Self> {
-        let report: OsString = env::var_os(ON_TRIAL)?;
+        env::var_os(ON_TRIAL)?;
+        let report = own_stdout().inspect_err(|error| log::warn!("how it fares can't be said: {error}"));
         Some(Self {
-            report: report.into(),
+            report: report.ok().map(Arc::new),
             watched_by: env::var(WATCHED_BY).ok().and_then(|pid| pid.parse().ok()),
             time: Duration::from_secs(config.auto_update_trial_secs.max(1).into()),
             began: Instant::now(),
@@ -359,15 +399,22 @@ impl OnTrial {
     }
 
     fn say(&self, line: &str) {
-        let mut options = OpenOptions::new();
-        options.create(true).append(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let said = options.open(&self.report).and_then(|mut file| writeln!(file, "{line}"));
-        if let Err(error) = said {
-            log::warn!("{} can't be written: {error}", self.report.display());
+        let Some(mut report) = self.report.as_deref() else { return };
+        // Where nobody listens any more, nobody needs to know.
+        if let Err(error) = report.write_all(format!("{line}\n").as_bytes()) {
+            log::debug!("`{line}` can't be said: {error}");
         }
     }
+}
+
+/// Where this process's stdout leads, for itself alone: the library's lock on it is held as long as a command runs.
+fn own_stdout() -> io::Result<File> {
+    let stdout = io::stdout();
+    #[cfg(unix)]
+    let own = std::os::fd::AsFd::as_fd(&stdout).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let own = std::os::windows::io::AsHandle::as_handle(&stdout).try_clone_to_owned()?;
+    Ok(own.into())
 }
 
 #[cfg(unix)]

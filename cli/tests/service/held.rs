@@ -67,9 +67,8 @@ fn a_person_does_not_wait() {
 fn a_version_on_trial_does_not_wait() {
     let studio = TestStudio::new();
     let home = Home::registered(&studio);
-    let report = home.path("trial");
     let mut program = home.program(&["run", "--service"]);
-    program.env("STUDIO_WORKER_ON_TRIAL", report);
+    program.env("STUDIO_WORKER_ON_TRIAL", "stdout");
     program.env("STUDIO_WORKER_WATCHED_BY", std::process::id().to_string());
     let worker = Running::start(&mut program);
     studio.upgrade().refuse(401, &format!("token {TOKEN} is wrong"));

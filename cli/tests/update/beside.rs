@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The version that the studio's only worker says it has.
-fn at_studio(studio: &Rig) -> String {
+pub(crate) fn at_studio(studio: &Rig) -> String {
     let workers = studio.get("/api/v1/workers").json();
     let version = find(&workers, "agentVersion");
     version.and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -34,7 +34,7 @@ fn studio_heard(studio: &Rig, text: &str) {
     wait(heard, || format!("the studio does not hear `{text}`: {}", studio.get("/api/v1/logs").text()));
 }
 
-fn queue(studio: &Rig) -> String {
+pub(crate) fn queue(studio: &Rig) -> String {
     let job = json!({ "model": "synthetic", "task": { "kind": "image", "prompt": "a fox", "width": 64, "height": 64 } });
     let answer = studio.post("/api/v1/jobs", &job);
     assert_eq!(answer.status, 201, "{answer:?}");
@@ -62,7 +62,13 @@ fn a_newer_version_takes_over_between_jobs_and_is_kept() {
     assert_eq!(home.version(), *NEXT);
     assert_eq!(
         home.files(),
-        [".studio-worker.update.json", ".studio-worker.update.lock", "studio-worker", "studio-worker.old"]
+        [
+            ".studio-worker.update.json",
+            ".studio-worker.update.json.lock",
+            ".studio-worker.update.lock",
+            "studio-worker",
+            "studio-worker.old"
+        ]
     );
     studio.job_is(&queue(&studio), "completed");
     worker.terminate();

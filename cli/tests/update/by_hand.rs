@@ -43,7 +43,13 @@ fn what_is_installed_by_hand_goes_back_by_hand() {
     assert_eq!(home.version(), *NEXT);
     assert_eq!(
         home.files(),
-        [".studio-worker.update.json", ".studio-worker.update.lock", "studio-worker", "studio-worker.old"]
+        [
+            ".studio-worker.update.json",
+            ".studio-worker.update.json.lock",
+            ".studio-worker.update.lock",
+            "studio-worker",
+            "studio-worker.old"
+        ]
     );
     let Said { out, err, code } = home.run(&["rollback"]);
     assert_eq!(code, 0, "{err}");
@@ -69,6 +75,25 @@ fn a_worker_that_runs_takes_over_what_is_installed_by_hand_and_goes_back_by_hand
     let version = || studio.get("/api/v1/workers").text().contains(VERSION);
     wait(version, || worker.log());
     assert_eq!(home.version(), VERSION);
+}
+
+/// A worker that can't connect is the very one to go back by hand, or to be mended by another version.
+#[test]
+fn a_worker_without_a_session_goes_back_and_takes_over_what_is_installed_by_hand() {
+    let (mut studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    let worker = home.start();
+    worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+    studio.stop();
+    wait(|| home.run(&["status", "--check"]).code == 4, || worker.log());
+    assert_eq!(home.run(&["rollback"]).code, 0);
+    worker.logs("the version that is in place takes over");
+    worker.logs(&format!("went back from {} to {VERSION}", *NEXT));
+    let record = fs::read_to_string(home.program().with_file_name(".studio-worker.update.json")).unwrap();
+    assert!(record.contains("went back from"), "the studio has not heard it yet: {record}");
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    worker.logs_times(&format!("{} is on trial", *NEXT), 2);
 }
 
 #[test]

@@ -3,6 +3,10 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::{
+        fs::{PermissionsExt as _, lchown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -16,6 +20,14 @@ use crate::{release::Feed, rig::Rig};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A user, and a group, that owns nothing.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// Whether the tests may be whoever they want.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
 
 pub(crate) struct Home {
     folder: TempDir,
@@ -71,9 +83,10 @@ impl Home {
         names
     }
 
-    /// Whether there is nothing but the program and, perhaps, a lock.
+    /// Whether there is nothing but the program and, perhaps, locks.
     pub(crate) fn is_clean(&self) -> bool {
-        self.files().iter().all(|name| ["studio-worker", ".studio-worker.update.lock"].contains(&&**name))
+        let expected = ["studio-worker", ".studio-worker.update.lock", ".studio-worker.update.json.lock"];
+        self.files().iter().all(|name| expected.contains(&&**name))
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -109,6 +122,31 @@ impl Home {
     pub(crate) fn start_with(&self, config: &Path) -> Worker {
         let mut command = self.bare();
         Worker::start(command.arg("--config").arg(config).arg("run"))
+    }
+
+    /// Another user's worker, if that can be had.
+    pub(crate) fn start_as_nobody(&self) -> Worker {
+        let mut command = self.command(&["run"]);
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Worker::start(&mut command)
+    }
+
+    /// Everything in it belongs to nobody.
+    pub(crate) fn give_to_nobody(&self) {
+        fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        give(self.folder.path(), NOBODY);
+    }
+}
+
+/// What is at a path, and in it, belongs to a user.
+pub(crate) fn give(path: &Path, owner: u32) {
+    lchown(path, Some(owner), Some(owner)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), owner);
+        }
     }
 }
 

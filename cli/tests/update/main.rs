@@ -9,5 +9,6 @@ mod rig;
 
 mod beside;
 mod by_hand;
+mod foreign;
 mod home;
 mod release;
