@@ -81,6 +81,31 @@ fn a_drain_behind_a_signal_does_not_end_the_job_either() {
     rig.ends(&mut session);
 }
 
+/// As in `drain`, and then a reboot: the service manager sends one signal more.
+#[test]
+fn a_signal_behind_a_drain_does_not_end_the_job_and_a_second_one_does() {
+    let (mut rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    assert_eq!(rig.home.prints(&["drain", "--no-wait"]), "draining: job j-1 is finished first\n");
+    rig.worker.signal("-TERM");
+    rig.worker.logs("a signal came");
+    assert_eq!(rig.home.prints(&["drain", "--no-wait"]), "draining: job j-1 is finished first\n");
+    rig.release(&mut session, "j-1");
+    let log = rig.ends(&mut session);
+    assert!(!log.contains("stopping"), "{log}");
+
+    let (mut rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    rig.home.prints(&["drain", "--no-wait"]);
+    for said in ["a signal came", "a second signal came"] {
+        rig.worker.signal("-TERM");
+        rig.worker.logs(said);
+    }
+    assert_eq!(session.expect("fail", "j-1")["retryable"], true);
+    session.fail_ack("j-1");
+    rig.ends(&mut session);
+}
+
 #[test]
 fn a_stop_gives_the_running_job_back_and_waits_for_the_end() {
     let (rig, mut session) = Rig::start("async-std", "", &[]);

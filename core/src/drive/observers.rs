@@ -11,7 +11,7 @@ use super::recent::RecentJobs;
 use crate::{
     time::Wall,
     worker::{
-        CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus,
+        CurrentJob, HeartbeatStatus, HeldResult, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus,
         states::SessionState,
     },
 };
@@ -42,6 +42,8 @@ pub struct WorkerStatus {
     pub session: Option<SessionStatus>,
     /// The job in hand.
     pub current_job: Option<CurrentJob>,
+    /// The results that are kept for the studio to offer their jobs again, the newest last.
+    pub held_results: Vec<HeldResult>,
     /// The job that ended last.
     pub last_job: Option<RecentJob>,
     /// How the last heartbeat went; none before the first.
@@ -68,6 +70,7 @@ impl WorkerStatus {
 struct Seen {
     /// Most workers have none most of the time, and there may be thousands of them.
     current_job: Option<Box<CurrentJob>>,
+    held_results: Vec<HeldResult>,
     recent_jobs: RecentJobs,
     last_heartbeat: Option<HeartbeatStatus>,
     session: Option<SessionStatus>,
@@ -82,6 +85,11 @@ impl WorkerObservers {
     /// The job in hand.
     pub fn current_job(&self) -> Option<CurrentJob> {
         self.lock().current_job.as_deref().cloned()
+    }
+
+    /// The results that are kept for the studio to offer their jobs again, the newest last.
+    pub fn held_results(&self) -> Vec<HeldResult> {
+        self.lock().held_results.clone()
     }
 
     /// The jobs that ended last, newest first, at most [`RECENT_JOBS_CAP`].
@@ -105,6 +113,7 @@ impl WorkerObservers {
         WorkerStatus {
             session: seen.session.clone(),
             current_job: seen.current_job.as_deref().cloned(),
+            held_results: seen.held_results.clone(),
             last_job: seen.recent_jobs.iter().next(),
             last_heartbeat: seen.last_heartbeat.clone(),
         }
@@ -140,6 +149,7 @@ impl WorkerObservers {
             _ => return,
         }
         seen.current_job = None;
+        seen.held_results = Vec::new();
         drop(seen);
         self.changed();
     }
@@ -152,6 +162,7 @@ impl WorkerObservers {
         let mut seen = self.lock();
         match observation {
             Observation::CurrentJob(job) => seen.current_job = job.map(Box::new),
+            Observation::HeldResults(results) => seen.held_results = results,
             Observation::Heartbeat(status) => seen.last_heartbeat = Some(status),
             Observation::Session(mut status) => {
                 // Where it only says anew what it wants, it stands where it stood.

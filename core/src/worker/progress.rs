@@ -1,14 +1,16 @@
-//! How far bytes have moved (section 9): shown to observers, logged at steps, and what stops the clock of a run.
+//! What observers see of the jobs in hand, and how far bytes have moved for them (section 9): shown, logged at steps, and
+//! what stops the clock of a run.
 
-use alloc::{format, string::String};
-use core::time::Duration;
+use alloc::{format, string::String, vec::Vec};
+use core::{mem, time::Duration};
 
 use super::{
     Worker,
     io::{Action, Observation, RunId},
-    jobs::{JobKey, Subject},
+    jobs::{Job, JobKey, Subject},
     memory::Size,
-    observe::{CurrentJob, JobProgress, Moves, truncate_prompt},
+    observe::{CurrentJob, HeldResult, JobProgress, Moves, truncate_prompt},
+    states::JobState,
     timers::Timer,
 };
 use crate::{
@@ -22,13 +24,15 @@ const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 /// Deliveries of this many bytes and more are logged.
 const LARGE_DELIVERY: u64 = 16 << 20;
 
-/// What observers see of the job in hand.
+/// What observers see of the jobs in hand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Shown {
     pub(super) job: Option<JobKey>,
     progress: Option<JobProgress>,
     /// When that was shown.
     at: Mono,
+    /// The jobs whose results are held.
+    held: Vec<JobKey>,
 }
 
 impl Worker {
@@ -87,8 +91,42 @@ impl Worker {
         self.log(LogLevel::Info, "delivery", format_args!("delivered {line}"), Some(&id));
     }
 
-    /// Shows observers the job in hand, the claimed one or an orphan, and what moves for it.
-    pub(super) fn show_current_job(&mut self) {
+    /// Shows observers what is in hand. A job that is held from now on, or not any more, is seen twice for a moment rather
+    /// than not at all: whoever waits for its end must not take that for it.
+    pub(super) fn show_jobs(&mut self) {
+        let is_held_anew = self.held().any(|job| !self.shown.held.contains(&job.key));
+        if is_held_anew {
+            self.show_held_results();
+        }
+        self.show_current_job();
+        self.show_held_results();
+    }
+
+    /// Nothing is in hand any more.
+    pub(super) fn show_no_jobs(&mut self) {
+        self.act(Action::Observe(Observation::CurrentJob(None)));
+        self.show_held_results();
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.all.iter().filter(|job| job.state == JobState::Held)
+    }
+
+    fn show_held_results(&mut self) {
+        if self.held().map(|job| job.key).eq(self.shown.held.iter().copied()) {
+            return;
+        }
+        let results = self.held().map(|job| {
+            let Subject { job_id, kind, model, accepted_at, .. } = job.subject.clone();
+            HeldResult { job_id, kind, model, started_at: accepted_at }
+        });
+        let results = results.collect();
+        self.shown.held = self.held().map(|job| job.key).collect();
+        self.act(Action::Observe(Observation::HeldResults(results)));
+    }
+
+    /// Shows the job in hand, the claimed one or an orphan, and what moves for it.
+    fn show_current_job(&mut self) {
         let job = self.jobs.claimed().or_else(|| self.jobs.orphan());
         let (key, progress) = (job.map(|job| job.key), job.and_then(|job| job.progress.as_ref()));
         let shown = &self.shown;
@@ -106,7 +144,7 @@ impl Worker {
             let progress = progress.clone();
             Some(CurrentJob { job_id, kind, model, prompt, started_at: accepted_at, progress })
         });
-        self.shown = Shown { job: key, progress, at: self.now.mono };
+        self.shown = Shown { job: key, progress, at: self.now.mono, ..mem::take(&mut self.shown) };
         self.act(Action::Observe(Observation::CurrentJob(current)));
     }
 
