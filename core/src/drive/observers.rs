@@ -68,12 +68,35 @@ impl WorkerStatus {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Most workers have none most of the time, and there may be thousands of them.
-    current_job: Option<Box<CurrentJob>>,
-    held_results: Vec<HeldResult>,
+    /// Most workers have nothing most of the time, and there may be thousands of them.
+    in_hand: Option<Box<InHand>>,
     recent_jobs: RecentJobs,
     last_heartbeat: Option<HeartbeatStatus>,
     session: Option<SessionStatus>,
+}
+
+/// The jobs that are not over.
+#[derive(Debug, Default)]
+struct InHand {
+    current_job: Option<CurrentJob>,
+    held_results: Vec<HeldResult>,
+}
+
+impl Seen {
+    fn current_job(&self) -> Option<CurrentJob> {
+        self.in_hand.as_ref()?.current_job.clone()
+    }
+
+    fn held_results(&self) -> Vec<HeldResult> {
+        self.in_hand.as_ref().map(|in_hand| in_hand.held_results.clone()).unwrap_or_default()
+    }
+
+    fn take_in_hand(&mut self, change: impl FnOnce(&mut InHand)) {
+        let mut in_hand = self.in_hand.take().unwrap_or_default();
+        change(&mut in_hand);
+        let is_empty = in_hand.current_job.is_none() && in_hand.held_results.is_empty();
+        self.in_hand = (!is_empty).then_some(in_hand);
+    }
 }
 
 impl WorkerObservers {
@@ -84,12 +107,12 @@ impl WorkerObservers {
 
     /// The job in hand.
     pub fn current_job(&self) -> Option<CurrentJob> {
-        self.lock().current_job.as_deref().cloned()
+        self.lock().current_job()
     }
 
     /// The results that are kept for the studio to offer their jobs again, the newest last.
     pub fn held_results(&self) -> Vec<HeldResult> {
-        self.lock().held_results.clone()
+        self.lock().held_results()
     }
 
     /// The jobs that ended last, newest first, at most [`RECENT_JOBS_CAP`].
@@ -112,8 +135,8 @@ impl WorkerObservers {
         let seen = self.lock();
         WorkerStatus {
             session: seen.session.clone(),
-            current_job: seen.current_job.as_deref().cloned(),
-            held_results: seen.held_results.clone(),
+            current_job: seen.current_job(),
+            held_results: seen.held_results(),
             last_job: seen.recent_jobs.iter().next(),
             last_heartbeat: seen.last_heartbeat.clone(),
         }
@@ -148,8 +171,7 @@ impl WorkerObservers {
             }
             _ => return,
         }
-        seen.current_job = None;
-        seen.held_results = Vec::new();
+        seen.in_hand = None;
         drop(seen);
         self.changed();
     }
@@ -161,8 +183,8 @@ impl WorkerObservers {
     pub(super) fn observe(&self, observation: Observation) {
         let mut seen = self.lock();
         match observation {
-            Observation::CurrentJob(job) => seen.current_job = job.map(Box::new),
-            Observation::HeldResults(results) => seen.held_results = results,
+            Observation::CurrentJob(job) => seen.take_in_hand(|in_hand| in_hand.current_job = job),
+            Observation::HeldResults(results) => seen.take_in_hand(|in_hand| in_hand.held_results = results),
             Observation::Heartbeat(status) => seen.last_heartbeat = Some(status),
             Observation::Session(mut status) => {
                 // Where it only says anew what it wants, it stands where it stood.

@@ -1,13 +1,13 @@
 //! What observers see of the jobs in hand, and how far bytes have moved for them (section 9): shown, logged at steps, and
 //! what stops the clock of a run.
 
-use alloc::{format, string::String, vec::Vec};
-use core::{mem, time::Duration};
+use alloc::{format, string::String};
+use core::time::Duration;
 
 use super::{
     Worker,
     io::{Action, Observation, RunId},
-    jobs::{Job, JobKey, Subject},
+    jobs::{JobKey, Subject},
     memory::Size,
     observe::{CurrentJob, HeldResult, JobProgress, Moves, truncate_prompt},
     states::JobState,
@@ -31,8 +31,9 @@ pub(super) struct Shown {
     progress: Option<JobProgress>,
     /// When that was shown.
     at: Mono,
-    /// The jobs whose results are held.
-    held: Vec<JobKey>,
+    /// Whether results are held, or held no more, that observers have not seen so.
+    held_anew: bool,
+    held_gone: bool,
 }
 
 impl Worker {
@@ -94,34 +95,36 @@ impl Worker {
     /// Shows observers what is in hand. A job that is held from now on, or not any more, is seen twice for a moment rather
     /// than not at all: whoever waits for its end must not take that for it.
     pub(super) fn show_jobs(&mut self) {
-        let is_held_anew = self.held().any(|job| !self.shown.held.contains(&job.key));
-        if is_held_anew {
+        if self.shown.held_anew {
             self.show_held_results();
         }
         self.show_current_job();
-        self.show_held_results();
+        if self.shown.held_gone {
+            self.show_held_results();
+        }
+        (self.shown.held_anew, self.shown.held_gone) = (false, false);
     }
 
     /// Nothing is in hand any more.
     pub(super) fn show_no_jobs(&mut self) {
         self.act(Action::Observe(Observation::CurrentJob(None)));
-        self.show_held_results();
+        if self.shown.held_gone {
+            self.show_held_results();
+        }
     }
 
-    fn held(&self) -> impl Iterator<Item = &Job> {
-        self.jobs.all.iter().filter(|job| job.state == JobState::Held)
+    /// A job came from one state to another.
+    pub(super) fn note_held(&mut self, from: JobState, to: JobState) {
+        self.shown.held_anew |= to == JobState::Held;
+        self.shown.held_gone |= from == JobState::Held;
     }
 
     fn show_held_results(&mut self) {
-        if self.held().map(|job| job.key).eq(self.shown.held.iter().copied()) {
-            return;
-        }
-        let results = self.held().map(|job| {
+        let results = self.jobs.all.iter().filter(|job| job.state == JobState::Held).map(|job| {
             let Subject { job_id, kind, model, accepted_at, .. } = job.subject.clone();
             HeldResult { job_id, kind, model, started_at: accepted_at }
         });
         let results = results.collect();
-        self.shown.held = self.held().map(|job| job.key).collect();
         self.act(Action::Observe(Observation::HeldResults(results)));
     }
 
@@ -144,7 +147,7 @@ impl Worker {
             let progress = progress.clone();
             Some(CurrentJob { job_id, kind, model, prompt, started_at: accepted_at, progress })
         });
-        self.shown = Shown { job: key, progress, at: self.now.mono, ..mem::take(&mut self.shown) };
+        self.shown = Shown { job: key, progress, at: self.now.mono, ..self.shown };
         self.act(Action::Observe(Observation::CurrentJob(current)));
     }
 
