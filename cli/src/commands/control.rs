@@ -77,24 +77,21 @@ impl End {
         writeln!(out, "{}", text::draining(&state))?;
         out.flush()?;
         let lost = watch.map(|watch| undelivered(watch, &state, end)).unwrap_or_default();
-        for news in lost {
-            writeln!(out, "{}", plain(news.to_string()))?;
-        }
-        self.wait(file, &state, DRAIN_PATIENCE, end, out)
+        self.wait(file, &state, (DRAIN_PATIENCE, end), &lost, out)
     }
 
     pub(super) fn stop(&self, file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
         let state = Call::for_state(file, Asked::Stop)?;
         writeln!(out, "stopping")?;
-        self.wait(file, &state, STOP_PATIENCE, Instant::now() + STOP_PATIENCE, out)
+        self.wait(file, &state, (STOP_PATIENCE, Instant::now() + STOP_PATIENCE), &[], out)
     }
 
     fn wait(
         &self,
         file: &ConfigFile,
         state: &State,
-        patience: Duration,
-        end: Instant,
+        (patience, end): (Duration, Instant),
+        lost: &[News],
         out: &mut dyn Write,
     ) -> Result<(), Error> {
         out.flush()?;
@@ -108,6 +105,9 @@ impl End {
                 return Err(Error::Argument(format!("process {} still runs after {waited}", state.pid)));
             }
             thread::sleep(LOOK);
+        }
+        for news in lost {
+            writeln!(out, "{}", plain(news.to_string()))?;
         }
         Ok(writeln!(out, "the worker has ended")?)
     }

@@ -144,7 +144,7 @@ mod tests {
         })
     }
 
-    fn state(second: u8, current: Option<Value>, held: &[Value], recent: &[Value]) -> State {
+    fn state(second: u8, current: Option<&Value>, held: &[Value], recent: &[Value]) -> State {
         serde_json::from_value(json!({
             "at": format!("2026-01-01T00:00:{second:02}.000Z"), "version": "1", "pid": 1, "startedAt": START,
             "session": null, "lastHeartbeat": null, "currentJob": current, "heldResults": held, "recentJobs": recent,
@@ -161,23 +161,23 @@ mod tests {
         let (one, other) = (job("j-1", 5), job("j-0", 4));
         // An earlier attempt at the same job says nothing.
         let earlier = job("j-1", 1);
-        let begun = state(10, Some(one.clone()), &[], std::slice::from_ref(&earlier));
+        let begun = state(10, Some(&one), &[], std::slice::from_ref(&earlier));
         let mut following = Following::from(&begun);
         assert_eq!(following.jobs().collect::<Vec<_>>(), ["j-1"]);
-        let moving = state(11, Some(one.clone()), std::slice::from_ref(&one), std::slice::from_ref(&earlier));
+        let moving = state(11, Some(&one), std::slice::from_ref(&one), std::slice::from_ref(&earlier));
         assert!(said(&mut following, &moving).is_empty(), "seen twice for a moment");
         let held = state(12, None, std::slice::from_ref(&one), std::slice::from_ref(&earlier));
         let line = "job j-1: its result is held until the studio offers the job again";
         assert_eq!(said(&mut following, &held), [line]);
         assert!(said(&mut following, &held).is_empty(), "said once");
         // An older one that was not to be seen, and a newer one that is nobody's business.
-        let shown = state(13, Some(other.clone()), &[one.clone(), job("j-2", 12)], &[]);
+        let shown = state(13, Some(&other), &[one.clone(), job("j-2", 12)], &[]);
         assert!(said(&mut following, &shown).is_empty());
         assert_eq!(following.jobs().collect::<Vec<_>>(), ["j-1", "j-0"]);
         let mut failed = other;
         failed["outcome"] = "failed".into();
         failed["reason"] = "no room".into();
-        let over = state(14, Some(job("j-2", 12)), &[], &[failed, one, earlier]);
+        let over = state(14, Some(&job("j-2", 12)), &[], &[failed, one, earlier]);
         assert_eq!(said(&mut following, &over), ["job j-1: completed", "job j-0: failed: no room"]);
         assert!(following.is_over());
     }
