@@ -1,13 +1,13 @@
 //! `pause`, `resume`, `drain` and `stop`.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     process::Stdio,
 };
 
 use studio_worker_core::conformance::Session;
 
-use super::{Home, Rig};
+use super::{Home, Rig, guests::knock};
 
 #[test]
 fn a_worker_that_is_paused_finishes_its_job_and_takes_no_other_until_it_is_resumed() {
@@ -130,6 +130,32 @@ fn a_drain_waits_for_the_job_and_a_second_one_does_not_end_it() {
     assert_eq!(said, "draining: job j-1 is finished first\nthe worker has ended\n");
     assert_eq!(draining.wait().unwrap().code(), Some(0));
     assert_eq!(log.matches("asked to drain").count(), 1, "{log}");
+}
+
+/// Neither of them knows of the other when it is told.
+#[test]
+fn two_drains_at_a_worker_that_stands_still_do_not_end_the_job() {
+    let (mut rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    rig.worker.signal("-STOP");
+    let asked: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = knock(&rig);
+            stream.write_all(b"{\"ask\":\"drain\"}\n").unwrap();
+            stream
+        })
+        .collect();
+    rig.worker.signal("-TERM");
+    rig.worker.signal("-CONT");
+    for mut stream in asked {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(r#""hindrance":"draining""#), "{answer}");
+    }
+    rig.worker.logs("a signal came");
+    rig.release(&mut session, "j-1");
+    let log = rig.ends(&mut session);
+    assert!(!log.contains("stopping"), "{log}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Rig, is_quick};
 
-fn knock(rig: &Rig) -> UnixStream {
+pub(super) fn knock(rig: &Rig) -> UnixStream {
     let stream = UnixStream::connect(rig.folder().join("socket")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
