@@ -17,6 +17,8 @@ use std::{
 const STACK: usize = 256 * 1024;
 /// After a connection that could not be accepted: descriptors may be short for a while.
 const TROUBLE: Duration = Duration::from_millis(200);
+/// How long a new guest may have to wait for a seat, where all are taken by some who have asked: those leave soon.
+const QUEUEING: Duration = Duration::from_secs(5);
 /// How long guests have to leave when it is over.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -101,7 +103,8 @@ pub(crate) struct Guests {
 
 impl Guests {
     /// Calls `serve` for each guest, with its visit. Where there would be more than `most`, the one leaves that has been
-    /// there longest without having asked for anything; if there is none, the new one is turned away.
+    /// there longest without having asked for anything; if there is none, the new one waits for a seat, though not for ever.
+    /// So that there soon is one, whoever serves a guest for long asks first whether that [leaves seats](Visit::follows).
     pub(crate) fn serve(
         name: &'static str,
         listener: Arc<dyn Listener>,
@@ -128,7 +131,7 @@ impl Guests {
                 if over.load(Ordering::SeqCst) {
                     break;
                 }
-                let Some(seat) = taken.take(most, ender) else {
+                let Some(seat) = taken.wait_for(most, ender, &over) else {
                     log::debug!("{name}: {most} are served already, so another one was turned away");
                     continue;
                 };
@@ -181,6 +184,17 @@ impl Visit {
     pub(crate) fn closed(&self) -> &AtomicBool {
         &self.closed
     }
+
+    /// Whether this guest may be served as long as it likes: at most `most` are, so that others find a seat.
+    pub(crate) fn follows(&self, most: usize) -> bool {
+        let mut seated = self.seat.seats.lock();
+        let is_free = seated.iter().filter(|seated| seated.follows).count() < most;
+        let own = seated.iter_mut().find(|seated| seated.number == self.seat.number);
+        own.is_some_and(|own| {
+            own.follows |= is_free;
+            own.follows
+        })
+    }
 }
 
 /// Who is there, in the order in which they came.
@@ -191,22 +205,37 @@ struct Seated {
     number: u64,
     /// What sends it away; none once it has asked for something, or was sent away.
     ender: Option<Ender>,
+    /// Whether it stays as long as it likes.
+    follows: bool,
 }
 
 impl Seats {
-    /// A place for another one, which `ender` sends away as long as it asks for nothing.
-    fn take(self: &Arc<Self>, most: usize, ender: Ender) -> Option<Seat> {
-        let mut seated = self.lock();
-        if seated.len() >= most {
-            let ender = seated.iter_mut().find_map(|seated| seated.ender.take());
-            // Those who were sent away need a moment to leave.
-            if seated.len() >= 2 * most {
+    /// A place for another one, which `ender` sends away as long as it asks for nothing: at once, or as soon as there is
+    /// one.
+    fn wait_for(self: &Arc<Self>, most: usize, ender: Ender, over: &AtomicBool) -> Option<Seat> {
+        let (end, mut ender) = (Instant::now() + QUEUEING, Some(ender));
+        loop {
+            if let Some(seat) = self.take(most, &mut ender) {
+                return Some(seat);
+            }
+            if Instant::now() >= end || over.load(Ordering::SeqCst) {
                 return None;
             }
-            ender?();
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn take(self: &Arc<Self>, most: usize, ender: &mut Option<Ender>) -> Option<Seat> {
+        let mut seated = self.lock();
+        // Those who were sent away need a moment to leave.
+        if seated.len() >= 2 * most {
+            return None;
+        }
+        if seated.len() >= most {
+            seated.iter_mut().find_map(|seated| seated.ender.take())?();
         }
         let number = seated.last().map_or(0, |last| last.number + 1);
-        seated.push(Seated { number, ender: Some(ender) });
+        seated.push(Seated { number, ender: ender.take(), follows: false });
         Some(Seat { seats: Arc::clone(self), number })
     }
 
@@ -301,7 +330,7 @@ mod tests {
 
     const MOST: usize = 3;
 
-    /// Guests who are answered with what they ask.
+    /// Guests who are answered with what they ask, and stay; all but one may.
     fn echo() -> (Guests, std::net::SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -309,7 +338,8 @@ mod tests {
             let patience = Duration::from_secs(60);
             if let Ok(line) = read_until(&mut *guest, visit, |read| read.ends_with(b"\n"), 64, patience) {
                 let _ = guest.write_all(&line);
-                while !visit.closed().load(Ordering::SeqCst)
+                while (line != b"stay\n" || visit.follows(MOST - 1))
+                    && !visit.closed().load(Ordering::SeqCst)
                     && stays(&mut *guest, Duration::from_millis(5), patience)
                 {}
             }
@@ -328,6 +358,39 @@ mod tests {
     fn ask(stream: &mut TcpStream) -> io::Result<()> {
         stream.write_all(b"hello\n")?;
         stream.read_exact(&mut [0; 6])
+    }
+
+    #[test]
+    fn those_who_stay_leave_a_seat_and_it_is_waited_for() {
+        let (guests, address) = echo();
+        let stay = |stream: &mut TcpStream| {
+            stream.write_all(b"stay\n").unwrap();
+            stream.read_exact(&mut [0; 5]).unwrap();
+        };
+        let mut staying: Vec<_> = (0..MOST - 1).map(|_| come(address)).collect();
+        staying.iter_mut().for_each(stay);
+        // One more may not, and one that does not want to leaves nobody waiting for long.
+        let mut refused = come(address);
+        stay(&mut refused);
+        assert_eq!(refused.read(&mut [0; 8]).unwrap(), 0);
+        let mut short = come(address);
+        ask(&mut short).unwrap();
+        let (going, waited) = (Instant::now(), Duration::from_millis(300));
+        let leaving = thread::spawn(move || {
+            thread::sleep(waited);
+            drop(short);
+        });
+        let mut next = come(address);
+        ask(&mut next).unwrap();
+        assert!(going.elapsed() >= waited, "it waited for the seat");
+        leaving.join().unwrap();
+        // Who stays is still there, and who leaves makes room for another one of them.
+        staying[0].set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!(staying[0].read(&mut [0; 8]).is_err(), "it was sent away");
+        drop((staying, next));
+        let mut again = come(address);
+        ask(&mut again).unwrap();
+        drop(guests);
     }
 
     #[test]

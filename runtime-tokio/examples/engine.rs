@@ -1,7 +1,7 @@
 //! An engine of one's own, as a worker of a studio:
 //! `cargo run -p studio-worker-tokio --example engine -- http://127.0.0.1:8700`.
 
-use std::{env, error::Error, sync::Arc};
+use std::{env, error::Error, io, sync::Arc};
 
 use serde_json::json;
 use studio_worker_core::engine::{Models, Output, Service};
@@ -24,7 +24,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         WorkerBuilder::new(Options::new(settings, "shout/1.0.0"), engine, Arc::new(store)).spawn()?;
     println!("shouting for {studio}, once its operator has approved");
     let handle = worker.handle().clone();
-    tokio::spawn(async move { tokio::signal::ctrl_c().await.map(|()| handle.drain()) });
+    tokio::spawn(async move {
+        tokio::signal::ctrl_c().await?;
+        handle.drain(); // what runs is finished and delivered
+        tokio::signal::ctrl_c().await?;
+        handle.stop(); // at once
+        io::Result::Ok(())
+    });
     println!("{}", worker.await?);
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 use studio_worker_core::text::plain;
 
+use super::following::{Following, News};
 use crate::{
     Error,
     config::ConfigFile,
@@ -25,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The arguments of `pause`.
 #[derive(Debug, Args)]
 pub struct Pause {
-    /// Wait until the running job is over.
+    /// Wait until the running job is over, and results that are held are delivered or given up.
     #[arg(long)]
     after_current: bool,
 }
@@ -35,18 +36,22 @@ impl Pause {
         let state = Call::for_state(file, Asked::Pause)?;
         writeln!(out, "{}", text::paused(&state))?;
         out.flush()?;
-        let Some(job) = state.current_job.filter(|_| self.after_current) else { return Ok(()) };
-        let is_over = |state: &State| state.current_job.as_ref().is_none_or(|now| now.job_id != job.job_id);
+        let mut following = Following::from(&state);
+        if !self.after_current || following.is_over() {
+            return Ok(());
+        }
         let mut call = Call::ask(file, Asked::Watch)?;
         while let Some(state) = call.state()? {
-            if is_over(&state) {
-                let ended = state.recent_jobs.iter().find(|ended| ended.job_id == job.job_id);
-                let outcome = ended.map_or("over", |ended| &ended.outcome);
-                writeln!(out, "{}", plain(format!("job {}: {outcome}", job.job_id)))?;
+            for news in following.look(&state) {
+                writeln!(out, "{}", plain(news.to_string()))?;
+            }
+            out.flush()?;
+            if following.is_over() {
                 return Ok(());
             }
         }
-        Err(Error::Argument(format!("the worker ended before job {} was over", plain(job.job_id.clone()))))
+        let jobs = following.jobs().collect::<Vec<_>>().join(", ");
+        Err(Error::Argument(format!("the worker ended before job {} was over", plain(jobs))))
     }
 }
 
@@ -65,33 +70,34 @@ pub struct End {
 
 impl End {
     pub(super) fn drain(&self, file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
+        let end = Instant::now() + DRAIN_PATIENCE;
+        // Before it is told, so that no end of a job is missed. Where that can't be had, less is said in the end.
+        let watch = if self.no_wait { None } else { Call::ask(file, Asked::Watch).ok() };
         let state = Call::for_state(file, Asked::Drain)?;
-        let what = match &state.current_job {
-            Some(job) => format!("draining: job {} is finished first", job.job_id),
-            None => "draining".into(),
-        };
-        writeln!(out, "{}", plain(what))?;
-        self.wait(file, &state, DRAIN_PATIENCE, out)
+        writeln!(out, "{}", text::draining(&state))?;
+        out.flush()?;
+        let lost = watch.map(|watch| undelivered(watch, &state, end)).unwrap_or_default();
+        self.wait(file, &state, (DRAIN_PATIENCE, end), &lost, out)
     }
 
     pub(super) fn stop(&self, file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
         let state = Call::for_state(file, Asked::Stop)?;
         writeln!(out, "stopping")?;
-        self.wait(file, &state, STOP_PATIENCE, out)
+        self.wait(file, &state, (STOP_PATIENCE, Instant::now() + STOP_PATIENCE), &[], out)
     }
 
     fn wait(
         &self,
         file: &ConfigFile,
         state: &State,
-        patience: Duration,
+        (patience, end): (Duration, Instant),
+        lost: &[News],
         out: &mut dyn Write,
     ) -> Result<(), Error> {
         out.flush()?;
         if self.no_wait {
             return Ok(());
         }
-        let end = Instant::now() + patience;
         // A service manager may start the next one at once.
         while lock::running(file).is_some_and(|running| running.pid.is_none_or(|pid| pid == state.pid)) {
             if Instant::now() >= end {
@@ -100,8 +106,25 @@ impl End {
             }
             thread::sleep(LOOK);
         }
+        for news in lost {
+            writeln!(out, "{}", plain(news.to_string()))?;
+        }
         Ok(writeln!(out, "the worker has ended")?)
     }
+}
+
+/// What was in hand in `state` and is over without having been delivered, once the worker that is watched has ended.
+fn undelivered(mut watch: Call, state: &State, end: Instant) -> Vec<News> {
+    let (mut following, mut lost) = (Following::from(state), Vec::new());
+    while let Ok(Some(state)) = watch.state() {
+        let is_lost = |news: &News| matches!(news, News::Over { .. }) && !news.is_delivered();
+        lost.extend(following.look(&state).into_iter().filter(is_lost));
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    lost.extend(following.jobs().map(|job_id| News::Over { job_id: job_id.into(), ended: None }));
+    lost
 }
 
 /// The arguments of `logs`.

@@ -4,6 +4,7 @@ mod completions;
 mod control;
 #[cfg(feature = "studio")]
 mod demo;
+mod following;
 mod later;
 mod man;
 mod run;

@@ -17,7 +17,7 @@ use crate::{
     lock, logging, runtime,
 };
 
-pub(super) const EXAMPLES: &str = "Examples:\n  studio-worker status --json\n  studio-worker status --watch\n  studio-worker status --check\n\nExit codes of --check: 0 a session is open, 3 no worker runs, 4 one runs without a session.";
+pub(super) const EXAMPLES: &str = "Examples:\n  studio-worker status --json\n  studio-worker status --watch\n  studio-worker status --check\n\nExit codes of --check: 0 a session is open, 3 no worker runs, 4 one runs without a session, or hangs.";
 
 /// Exit codes of `--check`.
 const NOT_RUNNING: u8 = 3;

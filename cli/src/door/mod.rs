@@ -24,14 +24,15 @@
 //! | --- | --- |
 //! | `status` | one `state` |
 //! | `watch` | a `state` each second and after each change, `over` when the worker ends |
-//! | `pause`, `resume`, `drain`, `stop` | one `state`, as it is once the worker has taken it |
+//! | `pause`, `resume`, `drain`, `stop` | one `state`, as it is once the worker has taken it; `refused` where its loop does not turn |
 //! | `logs` with `lines`, `follow` | a `line` each, `missed` with a number where some were lost, `over` when the worker ends |
 //! | anything else | one `refused` that says `why` |
 //!
 //! Unknown fields and answers are tolerated on both sides; `door` changes only when that is not enough.
 //!
 //! **What it costs the worker.** Nothing of this happens in the loop that drives it: the door has threads of its own, a few at
-//! most, each with a bound on what it reads, how long it waits and what it writes.
+//! most, each with a bound on what it reads, how long it waits and what it writes. Those who watch or read the log stay, so
+//! they leave seats for all others.
 
 mod call;
 pub(crate) mod lines;
@@ -50,7 +51,7 @@ use std::{
 use studio_worker_core::{drive::WorkerHandle, time::Wall};
 
 pub use call::{Call, CallError};
-pub use said::{Answer, Asked, Ended, Heartbeat, Job, Moved, Session, Stamp, State, UpdateStatus};
+pub use said::{Answer, Asked, Ended, Heartbeat, Held, Job, Moved, Session, Stamp, State, UpdateStatus};
 
 use crate::{config::ConfigFile, guests::Guests};
 use lines::Keeping;
@@ -105,7 +106,7 @@ pub(crate) fn now() -> Wall {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, thread};
+    use std::{fs, future::poll_fn, thread};
 
     use studio_worker_core::{
         drive::MemoryStore,
@@ -126,12 +127,13 @@ mod tests {
         let base = ApiBase::parse("http://127.0.0.1:9").unwrap();
         let options = Options::new(Settings::new(base, Identity::default()), "studio-worker/test");
         let engine = Arc::new(Synthetic::with_models(&[]));
-        // Nobody drives it: what is asked does not wait for that.
+        // Nobody drives it: what is asked does not wait for that for ever.
         let (handle, _driving) =
             Runtime::default().start(options, engine, Arc::new(MemoryStore::new())).unwrap();
         let updates = Updates::default();
         let door = Door::open(&config, handle, updates.clone()).unwrap();
-        assert_eq!(Call::for_state(&config, Asked::Status).unwrap().update, None);
+        let state = Call::for_state(&config, Asked::Status).unwrap();
+        assert_eq!((state.update, state.reacts), (None, false));
         let status = UpdateStatus { next_check_at: Some(Stamp(now())), last: Some("up to date".into()) };
         updates.set(status.clone());
         let mut watch = Call::ask(&config, Asked::Watch).unwrap();
@@ -141,5 +143,52 @@ mod tests {
         while watch.state().unwrap().is_some() {}
         closing.join().unwrap();
         assert!(matches!(Call::ask(&config, Asked::Status), Err(CallError::NobodyRuns { .. })));
+    }
+
+    /// That it was as wanted before, or no jobs are taken for another reason, says nothing of a loop that hangs.
+    #[test]
+    fn a_loop_that_hangs_is_seen_and_confirms_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        fs::write(&path, "").unwrap();
+        let config = ConfigFile::locate(Some(&path)).unwrap();
+        let base = ApiBase::parse("http://127.0.0.1:9").unwrap();
+        let mut settings = Settings::new(base, Identity::default());
+        settings.capabilities.auto_enabled = false;
+        let (on, options) = (Runtime::default(), Options::new(settings, "studio-worker/test"));
+        let engine = Arc::new(Synthetic::with_models(&[]));
+        let (handle, mut driving) = on.start(options, engine, Arc::new(MemoryStore::new())).unwrap();
+        let gate = Arc::new(Mutex::new(()));
+        let closed = Arc::clone(&gate);
+        let worker = thread::spawn(move || {
+            on.block_on(poll_fn(move |cx| {
+                let _open = closed.lock().unwrap_or_else(PoisonError::into_inner);
+                driving.as_mut().poll(cx)
+            }))
+        });
+        let door = Door::open(&config, handle, Updates::default()).unwrap();
+        let ask = &|asked| Call::for_state(&config, asked);
+        let state = ask(Asked::Status).unwrap();
+        assert!(state.reacts && state.hindrance() == Some("disabled by the configuration"), "{state:?}");
+        assert_eq!(ask(Asked::Resume).unwrap().hindrance(), Some("disabled by the configuration"));
+        let mut watch = Call::ask(&config, Asked::Watch).unwrap();
+        assert!(watch.state().unwrap().unwrap().reacts);
+
+        let hangs = gate.lock().unwrap();
+        thread::scope(|scope| {
+            let asked = [Asked::Pause, Asked::Resume, Asked::Drain, Asked::Drain]
+                .map(|asked| scope.spawn(move || ask(asked)));
+            assert!(!ask(Asked::Status).unwrap().reacts);
+            for asked in asked {
+                let answer = asked.join().unwrap();
+                assert!(matches!(&answer, Err(CallError::Refused(why)) if why.contains("does not react")));
+            }
+        });
+        while watch.state().unwrap().unwrap().reacts {}
+        drop(hangs);
+        // What it was told counts once it turns again.
+        assert_eq!(worker.join().unwrap().unwrap(), studio_worker_core::worker::Exit::Drained);
+        while watch.state().unwrap().is_some_and(|state| state.reacts) {}
+        drop(door);
     }
 }

@@ -5,7 +5,9 @@ use studio_worker_core::{
     drive::WorkerObservers,
     time::Wall,
     wire::Finite,
-    worker::{CurrentJob, HeartbeatOutcome, JobOutcome, JobProgress, Moves, RecentJob, SessionStatus},
+    worker::{
+        CurrentJob, HeartbeatOutcome, HeldResult, JobOutcome, JobProgress, Moves, RecentJob, SessionStatus,
+    },
 };
 
 /// Changes only when older programs can't make sense of newer ones any more.
@@ -93,10 +95,16 @@ pub struct State {
     pub pid: u32,
     /// When it started.
     pub started_at: Stamp,
+    /// Whether its loop turns: if not, the rest is how it was when it last did.
+    #[serde(default = "yes")]
+    pub reacts: bool,
     /// Where it stands with its studio; none before its start.
     pub session: Option<Session>,
     /// The job in hand.
     pub current_job: Option<Job>,
+    /// The jobs whose results are here and not delivered: they are kept for the studio to offer them again. The newest last.
+    #[serde(default)]
+    pub held_results: Vec<Held>,
     /// How the last heartbeat went; none before the first.
     pub last_heartbeat: Option<Heartbeat>,
     /// The jobs that ended last, newest first.
@@ -142,6 +150,20 @@ pub struct Job {
     pub started_at: Stamp,
     /// What moves for it now.
     pub progress: Option<Moved>,
+}
+
+/// A job whose result is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// Its id.
+    pub job_id: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its model.
+    pub model: String,
+    /// When it was accepted.
+    pub started_at: Stamp,
 }
 
 /// How far bytes have moved for a job.
@@ -219,11 +241,16 @@ impl<'de> Deserialize<'de> for Stamp {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl State {
     /// How the observed worker of this process is at `at`.
     pub(super) fn of(
         observers: &WorkerObservers,
         started_at: Wall,
+        reacts: bool,
         update: Option<UpdateStatus>,
         at: Wall,
     ) -> Self {
@@ -233,8 +260,10 @@ impl State {
             version: crate::VERSION.into(),
             pid: std::process::id(),
             started_at: Stamp(started_at),
+            reacts,
             session: status.session.map(Session::of),
             current_job: status.current_job.map(|job| Job::of(job, at)),
+            held_results: status.held_results.into_iter().map(Held::of).collect(),
             last_heartbeat: status.last_heartbeat.map(|heartbeat| Heartbeat {
                 at: Stamp(heartbeat.at),
                 problem: match heartbeat.outcome {
@@ -247,9 +276,9 @@ impl State {
         }
     }
 
-    /// Whether a session is open.
+    /// Whether a session is open, as far as one that does not react can have one.
     pub fn is_serving(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.state == "serving")
+        self.reacts && self.session.as_ref().is_some_and(|session| session.state == "serving")
     }
 
     /// Why no new jobs are taken, if so.
@@ -281,6 +310,13 @@ impl Job {
             started_at: Stamp(job.started_at),
             progress: job.progress.map(|progress| Moved::of(&progress, now)),
         }
+    }
+}
+
+impl Held {
+    fn of(result: HeldResult) -> Self {
+        let HeldResult { job_id, kind, model, started_at } = result;
+        Self { job_id: job_id.to_string(), kind, model, started_at: Stamp(started_at) }
     }
 }
 
@@ -359,11 +395,12 @@ mod tests {
         assert_eq!(line["currentJob"]["progress"]["percent"], 43);
         assert_eq!(serde_json::from_value::<Answer>(line.clone()).unwrap(), Answer::State(state.into()));
         let mut older = line;
-        for key in ["recentJobs", "update"] {
+        for key in ["recentJobs", "update", "heldResults", "reacts"] {
             older.as_object_mut().unwrap().remove(key);
         }
         older["new"] = 1.into();
         let Answer::State(read) = serde_json::from_value(older).unwrap() else { panic!("a state") };
-        assert_eq!((read.recent_jobs.len(), read.update), (0, None));
+        assert_eq!((read.recent_jobs.len(), read.held_results.len(), &read.update), (0, 0, &None));
+        assert!(read.is_serving(), "it answered");
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use studio_worker_core::{drive::WorkerHandle, time::Wall, worker::Hindrance};
 
 use super::{
-    Updates, lines, now,
+    MAX_GUESTS, Updates, lines, now,
     place::Token,
     said::{Answer, Asked, Request, State},
     unsaid,
@@ -30,7 +30,9 @@ const PATIENCE_WITH_READERS: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(100);
 /// A state is told at least that often, so that who has gone is noticed.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);
-/// How long the worker may take to do what it is asked.
+/// Of those who are served at once, those who may watch or read the log: all others are served in a moment, and find a seat.
+const MAX_FOLLOWERS: usize = MAX_GUESTS - 4;
+/// How long the worker's loop may take to turn, and to do what it is asked.
 const OBEDIENCE: Duration = Duration::from_secs(5);
 
 /// What answers.
@@ -72,63 +74,87 @@ impl Host {
         if self.token.is_some() && request.token != self.token {
             return refuse(guest, "the token is wrong");
         }
+        if matches!(request.asked, Asked::Watch | Asked::Logs { .. }) && !visit.follows(MAX_FOLLOWERS) {
+            return refuse(
+                guest,
+                "too many watch it or read its log already, and others have to be served, too",
+            );
+        }
         match request.asked {
-            Asked::Status => self.tell(guest),
+            Asked::Status => {
+                let reacts = self.turns(Instant::now() + OBEDIENCE);
+                self.tell(guest, reacts)
+            }
             Asked::Watch => self.watch(guest, closed),
             Asked::Pause => {
                 self.handle.pause();
-                self.confirm(guest, |why| why.is_some())
+                self.confirm(guest, |why| matches!(why, Some(Hindrance::Paused | Hindrance::Draining)))
             }
             Asked::Resume => {
                 self.handle.resume();
                 self.confirm(guest, |why| why != Some(Hindrance::Paused))
             }
             Asked::Drain => {
-                // A second drain would end the job, too: that is for `stop` to ask.
                 if self.hindrance() != Some(Hindrance::Draining) {
                     log::info!("asked to drain: no new job is taken");
-                    self.handle.drain();
                 }
+                self.handle.drain();
                 self.confirm(guest, |why| why == Some(Hindrance::Draining))
             }
             Asked::Stop => {
                 log::warn!("asked to stop: ending at once");
                 self.handle.stop();
-                self.tell(guest)
+                self.confirm(guest, |_| true)
             }
             Asked::Logs { lines, follow } => read_out(guest, lines, follow, closed),
         }
     }
 
-    fn state(&self) -> State {
-        State::of(&self.handle.observers(), self.started_at, self.updates.status(), now())
+    fn state(&self, reacts: bool) -> State {
+        State::of(&self.handle.observers(), self.started_at, reacts, self.updates.status(), now())
     }
 
     fn hindrance(&self) -> Option<Hindrance> {
         self.handle.observers().session().and_then(|session| session.hindrance)
     }
 
-    fn tell(&self, guest: &mut dyn Guest) -> io::Result<()> {
-        say(guest, &Answer::State(self.state().into()))
+    fn tell(&self, guest: &mut dyn Guest, reacts: bool) -> io::Result<()> {
+        say(guest, &Answer::State(self.state(reacts).into()))
     }
 
-    /// Tells how it is once the worker has taken what it was told.
+    /// Tells how it is once the worker has taken what it was told just now. That it was so before says nothing.
     fn confirm(&self, guest: &mut dyn Guest, is_taken: impl Fn(Option<Hindrance>) -> bool) -> io::Result<()> {
         let end = Instant::now() + OBEDIENCE;
-        while !self.handle.has_ended() && !is_taken(self.hindrance()) {
+        if self.turns(end) && self.becomes(end, || is_taken(self.hindrance())) {
+            self.tell(guest, true)
+        } else {
+            refuse(guest, "the worker does not react; look at its log")
+        }
+    }
+
+    /// Whether the loop turns from now on and before `end`, and has taken what it was told by now; or is over.
+    fn turns(&self, end: Instant) -> bool {
+        let turns = self.handle.turns();
+        self.handle.ring();
+        self.becomes(end, || self.handle.turns() != turns)
+    }
+
+    fn becomes(&self, end: Instant, is_so: impl Fn() -> bool) -> bool {
+        while !self.handle.has_ended() && !is_so() {
             if Instant::now() >= end {
-                return refuse(guest, "the worker does not react; look at its log");
+                return false;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        self.tell(guest)
+        true
     }
 
     fn watch(&self, guest: &mut dyn Guest, closed: &AtomicBool) -> io::Result<()> {
         let (mut told, mut told_at) = (None, Instant::now());
+        let mut pulse = Pulse::of(&self.handle);
         loop {
             let over = closed.load(Ordering::SeqCst) || self.handle.has_ended();
-            let state = self.state();
+            let state = self.state(pulse.beats(&self.handle));
             // But for when it was asked for.
             let timeless = State { at: state.started_at, ..state.clone() };
             if told.as_ref() != Some(&timeless) || told_at.elapsed() >= LONGEST_SILENCE {
@@ -142,6 +168,34 @@ impl Host {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Whether the loop goes on turning, for one who watches.
+struct Pulse {
+    /// When they were seen to grow, and how many they were.
+    grew_at: Instant,
+    turns: u32,
+    rung_at: Instant,
+}
+
+impl Pulse {
+    fn of(handle: &WorkerHandle) -> Self {
+        let (turns, now) = (handle.turns(), Instant::now());
+        handle.ring();
+        Self { grew_at: now, turns, rung_at: now }
+    }
+
+    fn beats(&mut self, handle: &WorkerHandle) -> bool {
+        let (turns, now) = (handle.turns(), Instant::now());
+        if turns != self.turns {
+            (self.turns, self.grew_at) = (turns, now);
+        }
+        if now.duration_since(self.rung_at) >= LONGEST_SILENCE {
+            handle.ring();
+            self.rung_at = now;
+        }
+        handle.has_ended() || now.duration_since(self.grew_at) < OBEDIENCE
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use studio_worker_core::{text::plain, time::Wall};
 
-use super::said::{Ended, Job, Moved, State};
+use super::said::{Ended, Held, Job, Moved, State};
 
 /// The lines of `status` about a worker that runs, as names and values.
 pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
@@ -14,6 +14,10 @@ pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
         "worker:",
         format!("process {}, version {}, for {}", state.pid, state.version, since(state.started_at.0)),
     )];
+    if !state.reacts {
+        lines
+            .push(("loop:", "does not turn, so the rest is how it was; the worker's log may say why".into()));
+    }
     match &state.session {
         None => lines.push(("session:", "none yet".into())),
         Some(session) => {
@@ -49,6 +53,7 @@ pub(crate) fn live(state: &State) -> Vec<(&'static str, String)> {
             lines.extend(job.progress.as_ref().map(|progress| ("progress:", moves(progress))));
         }
     }
+    lines.extend(state.held_results.iter().map(|held| ("held_result:", waits(held, now))));
     lines.extend(state.recent_jobs.iter().map(|job| ("recent_job:", ended(job, now))));
     if let Some(update) = &state.update {
         let last = update.last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default();
@@ -78,6 +83,12 @@ pub(crate) fn summary(state: &State) -> String {
             }
         }
     }
+    for held in &state.held_results {
+        let _ = write!(line, ", the result of {} is held", held.job_id);
+    }
+    if !state.reacts {
+        line.push_str(", the loop does not turn");
+    }
     if let Some(job) = state.recent_jobs.first() {
         let _ = write!(line, "; last: {} {}", job.job_id, job.outcome);
     }
@@ -90,8 +101,26 @@ pub(crate) fn paused(state: &State) -> String {
         Some(job) => format!("job {} is still finished ({})", job.job_id, named(job)),
         None => "no job runs".into(),
     };
-    plain(format!("paused until `studio-worker resume` or a restart; {running}"))
+    plain(format!("paused until `studio-worker resume` or a restart; {running}{}", held(state)))
 }
+
+/// What `drain` says.
+pub(crate) fn draining(state: &State) -> String {
+    let running = match &state.current_job {
+        Some(job) => format!("draining: job {} is finished first", job.job_id),
+        None => "draining".into(),
+    };
+    plain(format!("{running}{}", held(state)))
+}
+
+/// What is not delivered, as the end of a line.
+fn held(state: &State) -> String {
+    let of = |held: &Held| format!("; the result of job {} {IS_HELD}", held.job_id);
+    state.held_results.iter().map(of).collect()
+}
+
+/// What is said of a result that is not delivered.
+pub(crate) const IS_HELD: &str = "is held until the studio offers the job again";
 
 /// What `resume` says.
 pub(crate) fn resumed(state: &State) -> String {
@@ -103,6 +132,9 @@ pub(crate) fn resumed(state: &State) -> String {
 
 /// What `status --check` says.
 pub(crate) fn checked(state: &State) -> String {
+    if !state.reacts {
+        return "the worker's loop does not turn".into();
+    }
     let state = match &state.session {
         Some(session) => match (&session.detail, &session.hindrance) {
             (Some(detail), _) if session.state != "serving" => format!("{}: {detail}", session.state),
@@ -140,6 +172,11 @@ fn moves(progress: &Moved) -> String {
         let _ = write!(words, ", {} left", span(Duration::from_secs(left)));
     }
     words
+}
+
+fn waits(held: &Held, now: Wall) -> String {
+    let Held { job_id, kind, model, started_at } = held;
+    format!("{job_id}, {kind}, {model}, accepted {} ago, {IS_HELD}", span(now.since(started_at.0)))
 }
 
 fn ended(job: &Ended, now: Wall) -> String {
@@ -197,6 +234,7 @@ pub(super) mod tests {
             version: "1.0.0".into(),
             pid: 7,
             started_at: at(0),
+            reacts: true,
             session: Some(Session {
                 state: "serving".into(),
                 since: at(1),
@@ -220,6 +258,7 @@ pub(super) mod tests {
                     seconds_left: Some(14),
                 }),
             }),
+            held_results: vec![],
             last_heartbeat: Some(Heartbeat { at: at(3_698), problem: None }),
             recent_jobs: vec![ended("j-2", None), ended("j-1", Some("no\nroom"))],
             update: Some(UpdateStatus { next_check_at: Some(at(4_300)), last: Some("up to date".into()) }),
@@ -290,6 +329,36 @@ pub(super) mod tests {
         assert_eq!(resumed(&state), "resumed, but no jobs are taken: paused");
         assert_eq!(summary(&state), "waiting, no jobs are taken: paused, no job");
         assert_eq!(paused(&state), "paused until `studio-worker resume` or a restart; no job runs");
+    }
+
+    #[test]
+    fn what_is_not_delivered_and_one_that_does_not_react() {
+        let held =
+            Held { job_id: "j-0".into(), kind: "llm".into(), model: "m".into(), started_at: at(3_580) };
+        let state = State { held_results: vec![held], current_job: None, ..busy() };
+        assert_eq!(
+            shown(&state)[4..6],
+            [
+                "current_job: none",
+                "held_result: j-0, llm, m, accepted 2 min 0 s ago, is held until the studio offers the job again",
+            ]
+        );
+        assert_eq!(summary(&state), "serving, no job, the result of j-0 is held; last: j-2 completed");
+        assert_eq!(
+            (paused(&state), draining(&state)),
+            (
+                "paused until `studio-worker resume` or a restart; no job runs; the result of job j-0 is held until the studio offers the job again".into(),
+                "draining; the result of job j-0 is held until the studio offers the job again".into()
+            )
+        );
+        assert_eq!(draining(&busy()), "draining: job j-3 is finished first");
+        let hangs = State { reacts: false, ..busy() };
+        assert_eq!(
+            shown(&hangs)[1],
+            "loop: does not turn, so the rest is how it was; the worker's log may say why"
+        );
+        assert_eq!(checked(&hangs), "the worker's loop does not turn");
+        assert!(!hangs.is_serving() && summary(&hangs).contains(", the loop does not turn; last:"));
     }
 
     #[test]

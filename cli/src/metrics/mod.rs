@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `/metrics` | the numbers, in Prometheus' text format |
 //! | `/healthz` | 200 as long as the loop that drives the worker turns, else 503 |
-//! | `/readyz` | 200 while a session with the studio is open, else 503 |
+//! | `/readyz` | 200 while it turns and a session with the studio is open, else 503 |
 //!
 //! `tally` counts what the worker's loop tells ([`Meter`]), `text` writes it down, and here it is served: on
 //! threads of its own, with a bound on each request. Nobody is asked who they are: whoever reaches the address can read
@@ -103,7 +103,8 @@ fn answer(guest: &mut dyn Guest, visit: &Visit, tally: &Tally) -> io::Result<()>
         |well, bad: &'static str| if well { ("200 OK", "ok\n") } else { ("503 Service Unavailable", bad) };
     let (status, body) = match path.split('?').next().unwrap_or_default() {
         "/metrics" => return write(guest, "200 OK", &text::of(&tally.numbers()), with_body),
-        "/healthz" => probe(tally.turns(), "the worker's loop does not turn\n"),
+        "/healthz" | "/readyz" if !tally.turns() => probe(false, "the worker's loop does not turn\n"),
+        "/healthz" => probe(true, ""),
         "/readyz" => probe(tally.is_serving(), "no session is open\n"),
         _ => ("404 Not Found", "there are /metrics, /healthz and /readyz\n"),
     };

@@ -116,8 +116,9 @@ impl Tally {
         self.lock().turns_until.is_some_and(|until| Instant::now() <= until)
     }
 
+    /// Whether a session is open. Only a loop that turns knows.
     pub(super) fn is_serving(&self) -> bool {
-        self.lock().numbers.serving
+        self.turns() && self.lock().numbers.serving
     }
 
     fn lock(&self) -> MutexGuard<'_, Counting> {
@@ -342,8 +343,10 @@ mod tests {
     fn a_loop_that_does_not_come_back_in_time_does_not_turn() {
         let tally = Tally::new();
         assert!(tally.turns(), "it may be about to start");
+        tally.lock().numbers.serving = true;
+        assert!(tally.is_serving());
         tally.lock().turns_until = Instant::now().checked_sub(Duration::from_millis(1));
-        assert!(!tally.turns());
+        assert!(!tally.turns() && !tally.is_serving());
         tally.decided(at(0), &Action::Exit(studio_worker_core::worker::Exit::Drained));
         assert!(!tally.turns());
     }

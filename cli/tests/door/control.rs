@@ -1,11 +1,13 @@
 //! `pause`, `resume`, `drain` and `stop`.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     process::Stdio,
 };
 
-use super::{Home, Rig};
+use studio_worker_core::conformance::Session;
+
+use super::{Home, Rig, guests::knock};
 
 #[test]
 fn a_worker_that_is_paused_finishes_its_job_and_takes_no_other_until_it_is_resumed() {
@@ -48,6 +50,67 @@ fn a_worker_that_is_paused_finishes_its_job_and_takes_no_other_until_it_is_resum
     rig.ends(&mut session);
 }
 
+/// Runs a job to its end while its studio is away.
+fn hold(rig: &Rig, session: Session, job: &str) -> Session {
+    session.drop_connection();
+    let text = rig.home.text().replace("synthetic_delay_ms = 600000", "synthetic_delay_ms = 0");
+    std::fs::write(rig.home.config(), text).unwrap();
+    rig.lives(|live| live["heldResults"][0]["jobId"] == job && live["currentJob"].is_null());
+    rig.studio.session()
+}
+
+#[test]
+fn a_job_whose_result_is_held_is_not_over() {
+    let (rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    let mut pausing = rig.home.program(&["pause", "--after-current"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(pausing.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.contains("job j-1 is still finished"), "{line}");
+    let mut session = hold(&rig, session, "j-1");
+    line.clear();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "job j-1: its result is held until the studio offers the job again\n");
+    assert!(pausing.try_wait().unwrap().is_none(), "it waits");
+    let status = rig.home.prints(&["status"]);
+    assert!(status.contains("\nheld_result:        j-1, llm, synthetic, accepted "), "{status}");
+    assert!(
+        rig.home.prints(&["pause"]).ends_with(
+            "; no job runs; the result of job j-1 is held until the studio offers the job again\n"
+        )
+    );
+    session.offer("j-1", "llm", "hello");
+    session.expect("accept", "j-1");
+    session.expect("completeJson", "j-1");
+    session.complete_ack("j-1");
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!((rest.as_str(), pausing.wait().unwrap().code()), ("job j-1: completed\n", Some(0)));
+    assert_eq!(rig.live().unwrap()["heldResults"], serde_json::json!([]));
+    rig.worker.signal("-TERM");
+    rig.ends(&mut session);
+}
+
+#[test]
+fn a_drain_says_which_results_were_not_delivered() {
+    let (rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    let mut session = hold(&rig, session, "j-1");
+    let mut draining = rig.home.program(&["drain"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(draining.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "draining; the result of job j-1 is held until the studio offers the job again\n");
+    rig.lives(|live| live["session"]["hindrance"] == "draining");
+    rig.home.prints(&["stop", "--no-wait"]);
+    rig.ends(&mut session);
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert!(rest.starts_with("job j-1: failed: ") && rest.ends_with("\nthe worker has ended\n"), "{rest}");
+    assert_eq!(draining.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn a_drain_waits_for_the_job_and_a_second_one_does_not_end_it() {
     let (rig, mut session) = Rig::start("async-std", "", &[]);
@@ -69,6 +132,32 @@ fn a_drain_waits_for_the_job_and_a_second_one_does_not_end_it() {
     assert_eq!(log.matches("asked to drain").count(), 1, "{log}");
 }
 
+/// Neither of them knows of the other when it is told.
+#[test]
+fn two_drains_at_a_worker_that_stands_still_do_not_end_the_job() {
+    let (mut rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    rig.worker.signal("-STOP");
+    let asked: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = knock(&rig);
+            stream.write_all(b"{\"ask\":\"drain\"}\n").unwrap();
+            stream
+        })
+        .collect();
+    rig.worker.signal("-TERM");
+    rig.worker.signal("-CONT");
+    for mut stream in asked {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(r#""hindrance":"draining""#), "{answer}");
+    }
+    rig.worker.logs("a signal came");
+    rig.release(&mut session, "j-1");
+    let log = rig.ends(&mut session);
+    assert!(!log.contains("stopping"), "{log}");
+}
+
 #[test]
 fn a_drain_behind_a_signal_does_not_end_the_job_either() {
     let (rig, mut session) = Rig::start("async-std", "", &[]);
@@ -78,6 +167,31 @@ fn a_drain_behind_a_signal_does_not_end_the_job_either() {
     assert_eq!(rig.home.prints(&["drain", "--no-wait"]), "draining: job j-1 is finished first\n");
     assert_eq!(rig.home.prints(&["resume"]), "resumed, but no jobs are taken: draining\n");
     rig.release(&mut session, "j-1");
+    rig.ends(&mut session);
+}
+
+/// As in `drain`, and then a reboot: the service manager sends one signal more.
+#[test]
+fn a_signal_behind_a_drain_does_not_end_the_job_and_a_second_one_does() {
+    let (mut rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    assert_eq!(rig.home.prints(&["drain", "--no-wait"]), "draining: job j-1 is finished first\n");
+    rig.worker.signal("-TERM");
+    rig.worker.logs("a signal came");
+    assert_eq!(rig.home.prints(&["drain", "--no-wait"]), "draining: job j-1 is finished first\n");
+    rig.release(&mut session, "j-1");
+    let log = rig.ends(&mut session);
+    assert!(!log.contains("stopping"), "{log}");
+
+    let (mut rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.begin(&mut session, "j-1");
+    rig.home.prints(&["drain", "--no-wait"]);
+    for said in ["a signal came", "a second signal came"] {
+        rig.worker.signal("-TERM");
+        rig.worker.logs(said);
+    }
+    assert_eq!(session.expect("fail", "j-1")["retryable"], true);
+    session.fail_ack("j-1");
     rig.ends(&mut session);
 }
 

@@ -1,7 +1,7 @@
 //! Those at the door who don't behave.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{Rig, is_quick};
 
-fn knock(rig: &Rig) -> UnixStream {
+pub(super) fn knock(rig: &Rig) -> UnixStream {
     let stream = UnixStream::connect(rig.folder().join("socket")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
@@ -85,6 +85,38 @@ fn those_who_say_nothing_keep_nobody_out() {
     rig.worker.signal("-TERM");
     rig.ends(&mut session);
     drop((at_the_door, at_the_metrics));
+}
+
+/// However many watch.
+#[test]
+fn short_questions_find_a_seat_and_who_would_watch_is_told_why_not() {
+    let (rig, mut session) = Rig::start("async-std", "", &[]);
+    rig.lives(|live| live["session"]["state"] == "serving");
+    let mut watching = Vec::new();
+    let refused = loop {
+        let mut stream = knock(&rig);
+        stream.write_all(b"{\"ask\":\"watch\"}\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        if !line.contains(r#""is":"state""#) {
+            break line;
+        }
+        watching.push(stream);
+        assert!(watching.len() < 16, "they take all seats");
+    };
+    assert!(watching.len() >= 8 && refused.contains("too many watch it"), "{refused}");
+    for _ in 0..4 {
+        assert_eq!(rig.home.run(&["status", "--check"]).code, 0);
+        rig.home.prints(&["pause"]);
+        assert_eq!(rig.home.prints(&["resume"]), "resumed: jobs are taken\n");
+    }
+    assert!(rig.home.fails(&["logs"]).contains("too many watch it"));
+    // One leaves, and another one may.
+    watching.pop();
+    super::until(|| (rig.home.run(&["logs"]).code == 0).then_some(()));
+    rig.worker.signal("-TERM");
+    rig.ends(&mut session);
+    drop(watching);
 }
 
 /// A job from its offer to its end.

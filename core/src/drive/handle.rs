@@ -44,8 +44,8 @@ impl WorkerHandle {
         if self.mailbox.wish(Wish::Threshold(gb)) { Ok(()) } else { Err(CommandError::Ended) }
     }
 
-    /// Finishes and delivers what runs, then ends the worker (section 6). A second time: as
-    /// [`WorkerHandle::stop`].
+    /// Finishes and delivers what runs, then ends the worker (section 6). While it does, another drain changes nothing: a
+    /// second signal is to [`stop`](WorkerHandle::stop) it.
     pub fn drain(&self) {
         self.mailbox.wish(Wish::Drain);
     }

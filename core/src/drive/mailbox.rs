@@ -18,8 +18,6 @@ use crate::{
 
 /// Log lines that wait for the loop.
 const MAX_LINES: usize = 1_000;
-/// Drains that wait: the second one means to end at once, and a third says no more than that.
-const MAX_DRAINS: usize = 2;
 
 /// Wakes the loop.
 #[derive(Debug, Default)]
@@ -54,6 +52,7 @@ impl Wish {
             (self, newer),
             (Self::Pause | Self::Resume, Self::Pause | Self::Resume)
                 | (Self::Threshold(_), Self::Threshold(_))
+                | (Self::Drain, Self::Drain)
                 | (Self::Stop, Self::Stop)
                 | (Self::MakeWay, Self::MakeWay)
                 | (Self::Reconfigure(..), Self::Reconfigure(..))
@@ -96,11 +95,6 @@ impl Mailbox {
         let mut state = self.lock();
         if state.closed {
             return false;
-        }
-        if matches!(wish, Wish::Drain)
-            && state.wishes.iter().filter(|wish| matches!(wish, Wish::Drain)).count() == MAX_DRAINS
-        {
-            return true;
         }
         state.wishes.retain_mut(|older| {
             if !older.is_superseded_by(&wish) {
@@ -185,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_wish_of_a_kind_counts_and_a_second_drain_is_not_lost() {
+    fn the_newest_wish_of_a_kind_counts_and_none_waits_twice() {
         let mailbox = Mailbox::default();
         for _ in 0..100 {
             for wish in [Wish::Pause, Wish::Threshold(1.0), Wish::Drain, Wish::Resume, Wish::Threshold(2.0)] {
@@ -193,10 +187,10 @@ mod tests {
             }
         }
         let wishes = mailbox.take().wishes;
-        assert_eq!(wishes.len(), 4);
-        assert_eq!(wishes.iter().filter(|wish| matches!(wish, Wish::Drain)).count(), 2);
-        assert!(matches!(wishes[2], Wish::Resume));
-        assert!(matches!(wishes[3], Wish::Threshold(gb) if gb > 1.5));
+        assert_eq!(wishes.len(), 3);
+        assert!(matches!(wishes[0], Wish::Drain));
+        assert!(matches!(wishes[1], Wish::Resume));
+        assert!(matches!(wishes[2], Wish::Threshold(gb) if gb > 1.5));
     }
 
     #[test]

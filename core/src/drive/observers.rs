@@ -11,7 +11,7 @@ use super::recent::RecentJobs;
 use crate::{
     time::Wall,
     worker::{
-        CurrentJob, HeartbeatStatus, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus,
+        CurrentJob, HeartbeatStatus, HeldResult, Observation, RECENT_JOBS_CAP, RecentJob, SessionStatus,
         states::SessionState,
     },
 };
@@ -42,6 +42,8 @@ pub struct WorkerStatus {
     pub session: Option<SessionStatus>,
     /// The job in hand.
     pub current_job: Option<CurrentJob>,
+    /// The results that are kept for the studio to offer their jobs again, the newest last.
+    pub held_results: Vec<HeldResult>,
     /// The job that ended last.
     pub last_job: Option<RecentJob>,
     /// How the last heartbeat went; none before the first.
@@ -66,11 +68,35 @@ impl WorkerStatus {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Most workers have none most of the time, and there may be thousands of them.
-    current_job: Option<Box<CurrentJob>>,
+    /// Most workers have nothing most of the time, and there may be thousands of them.
+    in_hand: Option<Box<InHand>>,
     recent_jobs: RecentJobs,
     last_heartbeat: Option<HeartbeatStatus>,
     session: Option<SessionStatus>,
+}
+
+/// The jobs that are not over.
+#[derive(Debug, Default)]
+struct InHand {
+    current_job: Option<CurrentJob>,
+    held_results: Vec<HeldResult>,
+}
+
+impl Seen {
+    fn current_job(&self) -> Option<CurrentJob> {
+        self.in_hand.as_ref()?.current_job.clone()
+    }
+
+    fn held_results(&self) -> Vec<HeldResult> {
+        self.in_hand.as_ref().map(|in_hand| in_hand.held_results.clone()).unwrap_or_default()
+    }
+
+    fn take_in_hand(&mut self, change: impl FnOnce(&mut InHand)) {
+        let mut in_hand = self.in_hand.take().unwrap_or_default();
+        change(&mut in_hand);
+        let is_empty = in_hand.current_job.is_none() && in_hand.held_results.is_empty();
+        self.in_hand = (!is_empty).then_some(in_hand);
+    }
 }
 
 impl WorkerObservers {
@@ -81,7 +107,12 @@ impl WorkerObservers {
 
     /// The job in hand.
     pub fn current_job(&self) -> Option<CurrentJob> {
-        self.lock().current_job.as_deref().cloned()
+        self.lock().current_job()
+    }
+
+    /// The results that are kept for the studio to offer their jobs again, the newest last.
+    pub fn held_results(&self) -> Vec<HeldResult> {
+        self.lock().held_results()
     }
 
     /// The jobs that ended last, newest first, at most [`RECENT_JOBS_CAP`].
@@ -104,7 +135,8 @@ impl WorkerObservers {
         let seen = self.lock();
         WorkerStatus {
             session: seen.session.clone(),
-            current_job: seen.current_job.as_deref().cloned(),
+            current_job: seen.current_job(),
+            held_results: seen.held_results(),
             last_job: seen.recent_jobs.iter().next(),
             last_heartbeat: seen.last_heartbeat.clone(),
         }
@@ -139,7 +171,7 @@ impl WorkerObservers {
             }
             _ => return,
         }
-        seen.current_job = None;
+        seen.in_hand = None;
         drop(seen);
         self.changed();
     }
@@ -151,7 +183,8 @@ impl WorkerObservers {
     pub(super) fn observe(&self, observation: Observation) {
         let mut seen = self.lock();
         match observation {
-            Observation::CurrentJob(job) => seen.current_job = job.map(Box::new),
+            Observation::CurrentJob(job) => seen.take_in_hand(|in_hand| in_hand.current_job = job),
+            Observation::HeldResults(results) => seen.take_in_hand(|in_hand| in_hand.held_results = results),
             Observation::Heartbeat(status) => seen.last_heartbeat = Some(status),
             Observation::Session(mut status) => {
                 // Where it only says anew what it wants, it stands where it stood.

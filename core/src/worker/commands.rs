@@ -251,9 +251,12 @@ impl Worker {
         changed
     }
 
-    /// Takes no more jobs; ends when what is in hand is delivered.
+    /// Takes no more jobs; ends when what is in hand is delivered. Several may want that who don't know of each other, so
+    /// another time changes nothing.
     pub(super) fn drain(&mut self) {
-        self.draining = true;
+        if core::mem::replace(&mut self.draining, true) {
+            return;
+        }
         // It was about to make way, and nothing is in its hands: its owner's word counts more.
         if let Some(exit @ Exit::MadeWay) = &mut self.exit {
             *exit = Exit::Drained;
@@ -349,7 +352,7 @@ impl Worker {
         }
         self.timers.clear_all();
         self.session_event(SessionEvent::Finished, None);
-        self.act(Action::Observe(Observation::CurrentJob(None)));
+        self.show_no_jobs();
         self.act(Action::Exit(exit));
         self.ended = true;
     }

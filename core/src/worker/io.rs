@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use super::{
-    observe::{CurrentJob, HeartbeatStatus, RecentJob, SessionStatus},
+    observe::{CurrentJob, HeartbeatStatus, HeldResult, RecentJob, SessionStatus},
     options::Settings,
 };
 use crate::{
@@ -150,7 +150,8 @@ pub enum Command {
     Resume,
     /// The largest estimate that is accepted, in GB; at least 0 and finite.
     SetThreshold(f64),
-    /// Finish what runs, deliver it, end. A second time: end at once.
+    /// Finish what runs, deliver it, end. While it does, another one changes nothing: what ends it at once, as the second
+    /// signal of section 6 does, is [`Command::Stop`].
     Drain,
     /// End at once: the running job is failed as retryable.
     Stop,
@@ -388,6 +389,8 @@ pub enum Action {
 pub enum Observation {
     /// The job in hand.
     CurrentJob(Option<CurrentJob>),
+    /// All results that are held now, the newest last.
+    HeldResults(Vec<HeldResult>),
     /// How the last heartbeat went.
     Heartbeat(HeartbeatStatus),
     /// Where the worker stands with its studio.

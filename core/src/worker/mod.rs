@@ -81,7 +81,7 @@ pub use io::{
 };
 pub use logbook::{MAX_BATCH_BYTES, MAX_BATCH_ENTRIES};
 pub use observe::{
-    CurrentJob, HeartbeatOutcome, HeartbeatStatus, Hindrance, JobOutcome, JobProgress, Moves,
+    CurrentJob, HeartbeatOutcome, HeartbeatStatus, HeldResult, Hindrance, JobOutcome, JobProgress, Moves,
     PROMPT_PREVIEW_CHARS, RECENT_JOBS_CAP, RecentJob, SessionStatus, truncate_prompt,
 };
 pub use options::{Identity, Options, Settings};
@@ -240,7 +240,6 @@ impl Worker {
                     Finite::new(gb).filter(|gb| *gb >= Finite::ZERO).ok_or(CommandError::Threshold(gb))?;
                 self.set_threshold(threshold);
             }
-            Command::Drain if self.draining => self.stop("a second signal"),
             Command::Drain => self.drain(),
             Command::Stop => self.stop("told to stop"),
             Command::MakeWay => self.make_way(),
@@ -323,7 +322,7 @@ impl Worker {
         self.finish_drain();
         self.finish_making_way();
         if !self.ended {
-            self.show_current_job();
+            self.show_jobs();
             self.ship_logs();
         }
     }

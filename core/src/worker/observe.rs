@@ -85,6 +85,20 @@ impl CurrentJob {
     }
 }
 
+/// A job whose outcome is here and not delivered: its claim was lost, and it is kept for the studio to offer the job again
+/// (section 6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldResult {
+    /// The job.
+    pub job_id: JobId,
+    /// Its kind, as the wire names it.
+    pub kind: String,
+    /// Its model, cut by [`truncate_prompt`].
+    pub model: String,
+    /// When it was accepted.
+    pub started_at: Wall,
+}
+
 /// A job that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentJob {

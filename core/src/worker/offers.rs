@@ -409,8 +409,12 @@ impl Worker {
     /// Moves a job along its table; an event without a transition is a bug, and is counted.
     pub(super) fn job_event(&mut self, key: JobKey, event: JobEvent) {
         let Some(job) = self.jobs.get_mut(key) else { return };
-        match job.state.after(event) {
-            Some(state) => job.state = state,
+        let from = job.state;
+        match from.after(event) {
+            Some(state) => {
+                job.state = state;
+                self.note_held(from, state);
+            }
             None => self.counters.impossible += 1,
         }
     }

@@ -1,4 +1,5 @@
-//! How far bytes have moved (section 9): shown to observers, logged at steps, and what stops the clock of a run.
+//! What observers see of the jobs in hand, and how far bytes have moved for them (section 9): shown, logged at steps, and
+//! what stops the clock of a run.
 
 use alloc::{format, string::String};
 use core::time::Duration;
@@ -8,7 +9,8 @@ use super::{
     io::{Action, Observation, RunId},
     jobs::{JobKey, Subject},
     memory::Size,
-    observe::{CurrentJob, JobProgress, Moves, truncate_prompt},
+    observe::{CurrentJob, HeldResult, JobProgress, Moves, truncate_prompt},
+    states::JobState,
     timers::Timer,
 };
 use crate::{
@@ -22,13 +24,16 @@ const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 /// Deliveries of this many bytes and more are logged.
 const LARGE_DELIVERY: u64 = 16 << 20;
 
-/// What observers see of the job in hand.
+/// What observers see of the jobs in hand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Shown {
     pub(super) job: Option<JobKey>,
     progress: Option<JobProgress>,
     /// When that was shown.
     at: Mono,
+    /// Whether results are held, or held no more, that observers have not seen so.
+    held_anew: bool,
+    held_gone: bool,
 }
 
 impl Worker {
@@ -87,8 +92,44 @@ impl Worker {
         self.log(LogLevel::Info, "delivery", format_args!("delivered {line}"), Some(&id));
     }
 
-    /// Shows observers the job in hand, the claimed one or an orphan, and what moves for it.
-    pub(super) fn show_current_job(&mut self) {
+    /// Shows observers what is in hand. A job that is held from now on, or not any more, is seen twice for a moment rather
+    /// than not at all: whoever waits for its end must not take that for it.
+    pub(super) fn show_jobs(&mut self) {
+        if self.shown.held_anew {
+            self.show_held_results();
+        }
+        self.show_current_job();
+        if self.shown.held_gone {
+            self.show_held_results();
+        }
+        (self.shown.held_anew, self.shown.held_gone) = (false, false);
+    }
+
+    /// Nothing is in hand any more.
+    pub(super) fn show_no_jobs(&mut self) {
+        self.act(Action::Observe(Observation::CurrentJob(None)));
+        if self.shown.held_gone {
+            self.show_held_results();
+        }
+    }
+
+    /// A job came from one state to another.
+    pub(super) fn note_held(&mut self, from: JobState, to: JobState) {
+        self.shown.held_anew |= to == JobState::Held;
+        self.shown.held_gone |= from == JobState::Held;
+    }
+
+    fn show_held_results(&mut self) {
+        let results = self.jobs.all.iter().filter(|job| job.state == JobState::Held).map(|job| {
+            let Subject { job_id, kind, model, accepted_at, .. } = job.subject.clone();
+            HeldResult { job_id, kind, model, started_at: accepted_at }
+        });
+        let results = results.collect();
+        self.act(Action::Observe(Observation::HeldResults(results)));
+    }
+
+    /// Shows the job in hand, the claimed one or an orphan, and what moves for it.
+    fn show_current_job(&mut self) {
         let job = self.jobs.claimed().or_else(|| self.jobs.orphan());
         let (key, progress) = (job.map(|job| job.key), job.and_then(|job| job.progress.as_ref()));
         let shown = &self.shown;
@@ -106,7 +147,7 @@ impl Worker {
             let progress = progress.clone();
             Some(CurrentJob { job_id, kind, model, prompt, started_at: accepted_at, progress })
         });
-        self.shown = Shown { job: key, progress, at: self.now.mono };
+        self.shown = Shown { job: key, progress, at: self.now.mono, ..self.shown };
         self.act(Action::Observe(Observation::CurrentJob(current)));
     }
 

@@ -44,3 +44,20 @@ fn the_file_of_a_result_that_comes_as_the_worker_ends_is_deleted() {
     assert!(matches!(driven.pass(secs(5)), Poll::Ready(Exit::Unauthorized { .. })));
     assert!(world.state().files.is_empty(), "its file is left behind");
 }
+
+/// As two of `drain` at a worker that is behind, or one and a signal.
+#[test]
+fn two_drains_before_the_loop_turns_end_no_job() {
+    let world = World::new(Timers::Exact);
+    let (handle, mut driven) = busy(&world, engine(8), "llm");
+    handle.drain();
+    handle.drain();
+    assert!(driven.pass(secs(1)).is_pending());
+    handle.drain();
+    assert!(driven.pass(secs(1)).is_pending());
+    world.change(|state| state.thread_busy = false);
+    assert!(driven.pass(secs(5)).is_pending());
+    world.says(text(&json!({ "type": "completeAck", "jobId": "j-1" })));
+    assert_eq!(driven.pass(secs(5)), Poll::Ready(Exit::Drained));
+    assert!(!types(&world.texts()).contains(&"fail".into()));
+}

@@ -67,8 +67,10 @@ pub enum Move {
     Pause,
     /// The owner takes it into service again.
     Resume,
-    /// The owner wants it to end when it is done; again: at once.
+    /// The owner wants it to end when it is done.
     Drain,
+    /// And then at once.
+    Stop,
     /// The operator cancels a job.
     Cancel(u8),
 }
@@ -166,7 +168,9 @@ impl System {
             moves.push(Move::RestartStudio);
         }
         if commands > 0 && !self.exited() {
-            moves.extend([if self.paused { Move::Resume } else { Move::Pause }, Move::Drain]);
+            // A second signal ends a drain.
+            let end = if self.draining { Move::Stop } else { Move::Drain };
+            moves.extend([if self.paused { Move::Resume } else { Move::Pause }, end]);
         }
         if cancels > 0 {
             moves.extend((0..).zip(self.studio.jobs()).map(|(nth, _)| Move::Cancel(nth)));
@@ -226,7 +230,7 @@ impl System {
             Move::Pass if slow => &mut self.budget.slow,
             Move::RestartWorker(_) => &mut self.budget.worker_restarts,
             Move::RestartStudio => &mut self.budget.studio_restarts,
-            Move::Pause | Move::Resume | Move::Drain => &mut self.budget.commands,
+            Move::Pause | Move::Resume | Move::Drain | Move::Stop => &mut self.budget.commands,
             Move::Cancel(_) => &mut self.budget.cancels,
             Move::Measured(_, Room::Taken) => &mut self.budget.taken,
             Move::Up(_)

@@ -73,6 +73,7 @@ impl System {
                 self.draining = true;
                 self.command(Command::Drain);
             }
+            Move::Stop => self.command(Command::Stop),
             Move::Cancel(nth) => {
                 let job = self.studio.jobs().nth(usize::from(nth)).map(|job| job.id.clone());
                 if let Some(job_id) = job {

@@ -70,11 +70,29 @@ fn at_the_end_of_the_drain_time_the_job_is_failed_as_retryable() {
     assert!(rig.failure("j-1").contains("drain time"));
 }
 
+/// Drains come from several who don't know of each other: a signal, the door, whoever watches a trial.
+#[test]
+fn a_second_drain_changes_nothing() {
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.pass(secs(300));
+    rig.frames();
+    for _ in 0..2 {
+        rig.command(Command::Drain);
+    }
+    assert!(rig.frames().is_empty() && rig.closed_with().is_empty());
+    assert!(!rig.logged("stopping"));
+    rig.pass(secs(299));
+    assert!(rig.closed_with().is_empty());
+    rig.pass(secs(1));
+    assert_eq!(rig.closed_with(), [1000], "the drain time counts from the first one");
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut rig = running("j-1");
     rig.command(Command::Drain);
-    rig.command(Command::Drain);
+    rig.command(Command::Stop);
     assert_eq!(rig.said(), ["fail"]);
     assert_eq!(rig.closed_with(), [1000]);
     rig.closed(1000);

@@ -350,6 +350,8 @@ fn a_second_signal_ends_the_farewell_too() {
     let mut rig = Rig::serving();
     rig.command(Command::Drain);
     rig.command(Command::Drain);
+    assert_eq!(rig.exit(), None, "a drain leaves it its moment");
+    rig.command(Command::Stop);
     assert_eq!(rig.exit(), Some(Exit::Drained));
 }
 

@@ -97,6 +97,12 @@ fn a_signal_counts_more_also_while_the_session_closes() {
         rig.closed(1000);
         assert_eq!(rig.exit(), Some(exit));
     }
+    let mut rig = Rig::serving();
+    rig.command(Command::MakeWay);
+    rig.command(Command::Drain);
+    rig.command(Command::Drain);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::Drained));
 }
 
 #[test]

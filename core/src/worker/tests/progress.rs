@@ -2,11 +2,11 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::rig::*;
+use super::{jobs::held, rig::*};
 use crate::{
     engine::{Output, Payload, SpilledFile},
     machine::Transfer,
-    worker::{Action, HttpFailure, Input, JobProgress, Moves, Observation, RunId, states::JobState},
+    worker::{Action, Command, HttpFailure, Input, JobProgress, Moves, Observation, RunId, states::JobState},
 };
 
 const MIB: u64 = 1 << 20;
@@ -291,4 +291,58 @@ fn what_only_observers_see_decides_nothing() {
     moving.leap(secs(1));
     moving.moves("a", 1, None);
     assert_ne!(plain.worker.fingerprint(), moving.worker.fingerprint());
+}
+
+/// What observers see of a job after each thing that is said: whether it runs, is held, or is over.
+fn seen_of(rig: &Rig, job: &str) -> Vec<(bool, bool, bool)> {
+    let (mut now, mut seen) = ((false, false, false), Vec::new());
+    for action in &rig.history {
+        match action {
+            Action::Observe(Observation::CurrentJob(current)) => {
+                now.0 = current.as_ref().is_some_and(|current| current.job_id.as_str() == job);
+            }
+            Action::Observe(Observation::HeldResults(held)) => {
+                now.1 = held.iter().any(|held| held.job_id.as_str() == job);
+            }
+            Action::RecordRecentJob(ended) if ended.job_id.as_str() == job => now.2 = true,
+            _ => {}
+        }
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    seen
+}
+
+/// Whoever waits for the end of a job would take a moment without it for the end.
+#[test]
+fn a_job_in_hand_is_seen_all_the_time_and_held_results_are() {
+    const NOT_YET: (bool, bool, bool) = (false, false, false);
+    let mut rig = held(&llm("j-1"), answer());
+    let accepted = rig.now.wall;
+    assert_eq!(
+        seen_of(&rig, "j-1"),
+        [NOT_YET, (true, false, false), (true, true, false), (false, true, false)]
+    );
+    let shown = rig.history.iter().rev().find_map(|action| match action {
+        Action::Observe(Observation::HeldResults(held)) => held.last().cloned(),
+        _ => None,
+    });
+    let shown = shown.unwrap();
+    assert_eq!((shown.job_id.as_str(), &*shown.kind, &*shown.model), ("j-1", "llm", "synthetic"));
+    assert!(shown.started_at <= accepted);
+    rig.pass(secs(30));
+    rig.frame(&llm("j-1"));
+    rig.ack("completeAck", "j-1");
+    let last = [(true, true, false), (true, false, false), (true, false, true), (false, false, true)];
+    assert!(seen_of(&rig, "j-1").ends_with(&last), "{:?}", seen_of(&rig, "j-1"));
+    // One that nobody asks for, and one that is lost to a stop.
+    let last = [(false, true, false), (false, true, true), (false, false, true)];
+    let mut rig = held(&llm("j-1"), answer());
+    rig.pass(secs(16 * 60));
+    assert!(seen_of(&rig, "j-1").ends_with(&last), "{:?}", seen_of(&rig, "j-1"));
+    let mut rig = held(&llm("j-1"), answer());
+    rig.command(Command::Stop);
+    rig.closed(1000);
+    assert!(seen_of(&rig, "j-1").ends_with(&last), "{:?}", seen_of(&rig, "j-1"));
 }
