@@ -1,11 +1,16 @@
 //! `status` of a worker that runs.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, thread};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 use studio_worker_core::conformance::TestStudio;
 
-use super::{Home, Rig, Running, TOKEN, home::said, until};
+use super::{Home, Rig, Running, TOKEN, until};
 
 /// The value of a line; none when there is no such line.
 fn line(status: &str, name: &str) -> Option<String> {
@@ -129,19 +134,20 @@ fn what_a_killed_worker_left_is_replaced_by_the_next_one() {
 fn a_watch_that_is_piped_has_a_line_for_each_change_and_ends_with_the_worker() {
     let (rig, mut session) = Rig::start("async-std", "", &[]);
     rig.lives(|live| live["session"]["state"] == "serving");
-    let mut watching = rig.home.program(&["status", "--watch"]);
-    let watched = thread::spawn(move || said(&mut watching));
+    let mut watching = rig.home.program(&["status", "--watch"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    assert!(first.ends_with(" serving, no job"), "{first}");
     rig.begin(&mut session, "j-1");
     rig.release(&mut session, "j-1");
     rig.lives(|live| live["recentJobs"][0]["jobId"] == "j-1");
     rig.worker.signal("-TERM");
     rig.ends(&mut session);
-    let watched = watched.join().unwrap();
-    assert_eq!(watched.code, 0, "{}", watched.err);
-    let lines: Vec<_> = watched.out.lines().collect();
-    assert_eq!(lines.last(), Some(&"the worker has ended"), "{lines:?}");
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+    assert_eq!(lines.last().unwrap(), "the worker has ended", "{lines:?}");
     assert!(lines.iter().any(|line| line.ends_with("; last: j-1 completed")), "{lines:?}");
-    assert!(lines.len() < 12 && !watched.out.contains('\u{1b}'), "{lines:?}");
+    assert!(lines.len() < 12 && !lines.concat().contains('\u{1b}'), "{lines:?}");
 
     let nobody = Home::with("").fails(&["status", "--watch"]);
     assert!(nobody.contains("no worker runs with ") && nobody.contains("`studio-worker run`"), "{nobody}");
