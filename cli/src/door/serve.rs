@@ -77,7 +77,7 @@ impl Host {
             Asked::Watch => self.watch(guest, closed),
             Asked::Pause => {
                 self.handle.pause();
-                self.confirm(guest, |why| why.is_some())
+                self.confirm(guest, |why| matches!(why, Some(Hindrance::Paused | Hindrance::Draining)))
             }
             Asked::Resume => {
                 self.handle.resume();
@@ -115,7 +115,15 @@ impl Host {
     /// Tells how it is once the worker has taken what it was told.
     fn confirm(&self, guest: &mut dyn Guest, is_taken: impl Fn(Option<Hindrance>) -> bool) -> io::Result<()> {
         let end = Instant::now() + OBEDIENCE;
-        while !self.handle.has_ended() && !is_taken(self.hindrance()) {
+        loop {
+            // Asked in this order: what it took, it took before its end.
+            let has_ended = self.handle.has_ended();
+            if is_taken(self.hindrance()) {
+                break;
+            }
+            if has_ended {
+                return refuse(guest, "the worker ended before it took that");
+            }
             if Instant::now() >= end {
                 return refuse(guest, "the worker does not react; look at its log");
             }
