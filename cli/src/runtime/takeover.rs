@@ -11,18 +11,22 @@ use studio_worker_core::update::{Record, Version};
 
 use crate::{
     Error,
-    config::ConfigFile,
+    config::{Config, ConfigFile},
+    engines,
     lock::InstanceLock,
     service::Pulse,
     signals::Shutdown,
     update::{
         self, Before, Locked, Place, Ready,
-        supervise::{self, Candidate, OnTrial, Outcome},
+        supervise::{self, Candidate, OnTrial, Outcome, Remains},
     },
 };
 
 /// After a version that could not be put in place or tried: a worker that makes way costs a session.
 const AFTER_TROUBLE: Duration = Duration::from_secs(6 * 60 * 60);
+
+const WAITS: &str =
+    "this version goes on, since no other one could start with the configuration as it is now";
 
 /// What became of a version that was to take over.
 pub(super) enum Over {
@@ -32,28 +36,12 @@ pub(super) enum Over {
     AsBefore,
 }
 
-/// What the start of this process has to do with an update: it may be there to watch the trial of another version, or be a
-/// version that was never tried.
-pub(super) fn take_up(
-    place: &Place,
-    file: &ConfigFile,
-    shutdown: &mut Shutdown,
-    before: &mut Before,
-) -> Result<Over, Error> {
-    if OnTrial::is_here() {
+/// Has this process watched by the version before, if it is a version that was never tried.
+pub(super) fn have_watched(place: &Place, file: &ConfigFile, shutdown: &mut Shutdown) -> Result<Over, Error> {
+    if OnTrial::is_here() || supervise::is_to_watch() {
         return Ok(Over::AsBefore);
     }
     let Some(version) = place.record().on_trial else { return Ok(Over::AsBefore) };
-    if supervise::is_to_watch() {
-        return match place.lock() {
-            Ok(locked) => try_in_place(place, &version, &locked, file, shutdown, before),
-            // Somebody else tries it already; what comes of that is seen later.
-            Err(error) => {
-                log::info!("{error}");
-                Ok(Over::AsBefore)
-            }
-        };
-    }
     if version != update::own_version()? {
         // Somebody put another version in its place.
         if place.is_own() {
@@ -62,14 +50,37 @@ pub(super) fn take_up(
     } else if place.old().exists() {
         // A second worker is none that its trial could be begun with.
         drop(InstanceLock::acquire(file)?);
-        let error = supervise::have_it_watched(place);
-        log::warn!(
-            "{version} goes on without a trial, since {} can't be run: {error}",
-            place.old().display()
-        );
+        match supervise::have_it_watched(place, shutdown) {
+            Remains::Told => return Ok(Over::Ended(0)),
+            Remains::Unable(error) => log::warn!(
+                "{version} goes on without a trial, since {} can't be run: {error}",
+                place.old().display()
+            ),
+        }
         note(place, |record| record.keep(&version, version.clone()));
     }
     Ok(Over::AsBefore)
+}
+
+/// Watches the trial of another version, if this process was started for that.
+pub(super) fn take_up(
+    place: &Place,
+    file: &ConfigFile,
+    shutdown: &mut Shutdown,
+    before: &mut Before,
+) -> Result<Over, Error> {
+    if OnTrial::is_here() || !supervise::is_to_watch() {
+        return Ok(Over::AsBefore);
+    }
+    let Some(version) = place.record().on_trial else { return Ok(Over::AsBefore) };
+    match place.lock() {
+        Ok(locked) => take_over(place, Ready::InPlace(version, locked), file, shutdown, before),
+        // Somebody else tries it already; what comes of that is seen later.
+        Err(error) => {
+            log::info!("{error}");
+            Ok(Over::AsBefore)
+        }
+    }
 }
 
 fn note(place: &Place, change: impl FnOnce(&mut Record)) {
@@ -86,15 +97,25 @@ pub(super) fn take_over(
     shutdown: &mut Shutdown,
     before: &mut Before,
 ) -> Result<Over, Error> {
-    before.quiet = Duration::ZERO;
+    (before.quiet, before.went_back) = (Duration::ZERO, false);
+    let config = match engines::usable(file) {
+        Ok(config) => config,
+        Err(error) => {
+            // No version could start with that: it is looked at again once it can be used.
+            log::warn!("{WAITS}: {error}");
+            return Ok(Over::AsBefore);
+        }
+    };
     match ready {
-        Ready::InUse => Ok(become_it(place, before)),
-        Ready::InPlace(version, locked) => try_in_place(place, &version, &locked, file, shutdown, before),
+        Ready::InUse => Ok(become_it(place, file, shutdown, before)),
+        Ready::InPlace(version, locked) => {
+            try_in_place(place, &version, &locked, (file, &config), shutdown, before)
+        }
         Ready::Staged(version, locked) => {
             let candidate = Candidate::ready(place, version.clone());
-            match try_out(place, &candidate, file, shutdown)? {
+            match try_out(place, &candidate, (file, &config), shutdown) {
                 Outcome::Kept => match place.put_ready(&version, true, &locked) {
-                    Ok(()) => Ok(become_it(place, before)),
+                    Ok(()) => Ok(become_it(place, file, shutdown, before)),
                     Err(error) => {
                         log::error!("{version} was not installed: {error}; this version goes on");
                         before.quiet = AFTER_TROUBLE;
@@ -121,16 +142,16 @@ fn try_in_place(
     place: &Place,
     version: &Version,
     _locked: &Locked,
-    file: &ConfigFile,
+    with: (&ConfigFile, &Config),
     shutdown: &mut Shutdown,
     before: &mut Before,
 ) -> Result<Over, Error> {
     let candidate = Candidate::in_place(place, version.clone());
-    match try_out(place, &candidate, file, shutdown)? {
+    match try_out(place, &candidate, with, shutdown) {
         Outcome::Kept => {
             let own = update::own_version()?;
             note(place, |record| record.keep(version, own));
-            Ok(become_it(place, before))
+            Ok(become_it(place, with.0, shutdown, before))
         }
         Outcome::WentBack { why, in_doubt } => {
             if let Err(error) = place.put_back() {
@@ -156,6 +177,7 @@ fn go_back(
 ) -> Result<(), Error> {
     log::warn!("{version} is no good: {why}; the version before goes on");
     let own = update::own_version()?;
+    before.went_back = true;
     // Where it can't be remembered, at least this process knows. Doubts need a memory, since they end with a welcome.
     if let Err(error) = place.note(|record| record.go_back(version.clone(), &own, why, in_doubt)) {
         log::warn!("what became of an update can't be remembered: {error}");
@@ -168,9 +190,9 @@ fn go_back(
 fn try_out(
     place: &Place,
     candidate: &Candidate,
-    file: &ConfigFile,
+    with: (&ConfigFile, &Config),
     shutdown: &mut Shutdown,
-) -> Result<Outcome, Error> {
+) -> Outcome {
     let pulse = Pulse::of_this_process();
     pulse.say(&format!("version {} is on trial", candidate.version()));
     let on_look = |welcomed| {
@@ -179,13 +201,22 @@ fn try_out(
             pulse.ready();
         }
     };
-    Ok(supervise::watch(place, candidate, &file.load()?, shutdown, on_look))
+    supervise::watch(place, candidate, with, shutdown, on_look)
 }
 
 /// Becomes the version in place. Where that can't be done this one goes on: the other is that of the next start.
-fn become_it(place: &Place, before: &mut Before) -> Over {
-    let error = supervise::become_it(place);
-    log::error!("the version that is in place can't be started: {error}; this one goes on");
-    before.quiet = AFTER_TROUBLE;
-    Over::AsBefore
+fn become_it(place: &Place, file: &ConfigFile, shutdown: &mut Shutdown, before: &mut Before) -> Over {
+    // It may have been broken while the trial went on.
+    if let Err(error) = engines::usable(file) {
+        log::warn!("{WAITS}: {error}");
+        return Over::AsBefore;
+    }
+    match supervise::become_it(place, shutdown) {
+        Remains::Told => Over::Ended(0),
+        Remains::Unable(error) => {
+            log::error!("the version that is in place can't be started: {error}; this one goes on");
+            before.quiet = AFTER_TROUBLE;
+            Over::AsBefore
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The version that the studio's only worker says it has.
-fn at_studio(studio: &Rig) -> String {
+pub(crate) fn at_studio(studio: &Rig) -> String {
     let workers = studio.get("/api/v1/workers").json();
     let version = find(&workers, "agentVersion");
     version.and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -34,7 +34,7 @@ fn studio_heard(studio: &Rig, text: &str) {
     wait(heard, || format!("the studio does not hear `{text}`: {}", studio.get("/api/v1/logs").text()));
 }
 
-fn queue(studio: &Rig) -> String {
+pub(crate) fn queue(studio: &Rig) -> String {
     let job = json!({ "model": "synthetic", "task": { "kind": "image", "prompt": "a fox", "width": 64, "height": 64 } });
     let answer = studio.post("/api/v1/jobs", &job);
     assert_eq!(answer.status, 201, "{answer:?}");

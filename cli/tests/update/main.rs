@@ -9,5 +9,7 @@ mod rig;
 
 mod beside;
 mod by_hand;
+mod gate;
 mod home;
 mod release;
+mod takeover;
