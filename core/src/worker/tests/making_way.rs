@@ -130,7 +130,9 @@ fn a_pause_holds_also_what_closes_its_session_already() {
     rig.open();
     assert_eq!(rig.answer_to(&image("j-1")), "reject paused");
     rig.command(Command::Resume);
-    assert_eq!(leaves(&mut rig), Some(Exit::MadeWay));
+    assert_eq!(rig.closed_with(), [1000, 1000]);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::MadeWay));
 }
 
 #[test]
