@@ -27,7 +27,7 @@ use super::{
     feed, own_version, policy,
 };
 use crate::{
-    config::{Config, ConfigFile},
+    config::{Config, ConfigFile, Seen, Watcher},
     door::{Stamp, UpdateStatus, Updates},
     engines,
     runtimes::Runtime,
@@ -257,10 +257,11 @@ impl Looking {
         self.refused.clone_from(&before.refused);
         self.went_back = before.went_back;
         let mut updater = AutoUpdater::new(self.own.clone(), &schedule, self.now());
+        let mut watcher = Watcher::new(self.file.clone(), self.config.clone());
         loop {
-            // One that can't be read now says what it said before.
-            if let Ok(config) = self.file.load() {
-                self.config = config;
+            // One that can't be read now, or is being written, says what it said before.
+            if let Seen::Changed(config) = watcher.look() {
+                self.config = *config;
             }
             let pause = match self.tick(&mut updater) {
                 Some(pause) => pause.min(LOOK_INTERVAL),

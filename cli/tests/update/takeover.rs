@@ -36,6 +36,13 @@ fn long_job(studio: &Rig) -> String {
     job
 }
 
+/// Changes the configuration of a worker that runs, in one step.
+fn rewrite(home: &Home, config: &str) {
+    let new = home.config().with_file_name("new.toml");
+    fs::write(&new, config).unwrap();
+    fs::rename(new, home.config()).unwrap();
+}
+
 /// What is remembered beside the program.
 fn record(home: &Home) -> String {
     fs::read_to_string(home.program().with_file_name(".studio-worker.update.json")).unwrap_or_default()
@@ -110,7 +117,7 @@ fn nothing_takes_over_while_the_configuration_is_broken() {
     let config = fs::read_to_string(home.config()).unwrap();
     // One that is no configuration, and one whose engine can't be had.
     for (round, broken) in [BROKEN.to_owned(), config.replace("'synthetic'", "'openai'")].iter().enumerate() {
-        fs::write(home.config(), broken).unwrap();
+        rewrite(&home, broken);
         worker.logs_times("since the changed configuration can't be used", round + 1);
         if round == 0 {
             feed.lists(&NEXT, next_archive());
@@ -120,7 +127,7 @@ fn nothing_takes_over_while_the_configuration_is_broken() {
         assert!(!worker.log().contains("is on trial"), "{}", worker.log());
     }
     assert_eq!(at_studio(&studio), VERSION);
-    fs::write(home.config(), config).unwrap();
+    rewrite(&home, &config);
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
 }
 
@@ -133,12 +140,12 @@ fn a_configuration_that_breaks_at_the_end_of_a_trial_ends_no_worker() {
     let job = long_job(&studio);
     worker.logs("the trial is over");
     let config = fs::read_to_string(home.config()).unwrap();
-    fs::write(home.config(), BROKEN).unwrap();
+    rewrite(&home, BROKEN);
     fs::write(&over, "").unwrap();
     studio.job_is(&job, "completed");
     worker.logs("this version goes on, since no other one could start with the configuration");
     wait(|| at_studio(&studio) == VERSION, || worker.log());
-    fs::write(home.config(), config).unwrap();
+    rewrite(&home, &config);
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     assert_eq!(worker.log().matches(" is on trial").count(), 1, "it was tried: {}", worker.log());
 }
