@@ -127,6 +127,8 @@ impl Host {
         let end = Instant::now() + OBEDIENCE;
         if self.turns(end) && self.becomes(end, || is_taken(self.hindrance())) {
             self.tell(guest, true)
+        } else if self.handle.has_ended() {
+            refuse(guest, "the worker ended before it took that")
         } else {
             refuse(guest, "the worker does not react; look at its log")
         }
@@ -136,17 +138,21 @@ impl Host {
     fn turns(&self, end: Instant) -> bool {
         let turns = self.handle.turns();
         self.handle.ring();
-        self.becomes(end, || self.handle.turns() != turns)
+        self.becomes(end, || self.handle.turns() != turns) || self.handle.has_ended()
     }
 
     fn becomes(&self, end: Instant, is_so: impl Fn() -> bool) -> bool {
-        while !self.handle.has_ended() && !is_so() {
-            if Instant::now() >= end {
+        loop {
+            // Asked in this order: what it took, it took before its end.
+            let has_ended = self.handle.has_ended();
+            if is_so() {
+                return true;
+            }
+            if has_ended || Instant::now() >= end {
                 return false;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        true
     }
 
     fn watch(&self, guest: &mut dyn Guest, closed: &AtomicBool) -> io::Result<()> {

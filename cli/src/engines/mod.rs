@@ -26,7 +26,11 @@ pub use names::EngineNameError;
 pub(crate) use names::{SERVED, check_member, check_name};
 pub use pace::Pace;
 
-use crate::{config::Config, secrets};
+use crate::{
+    Error,
+    config::{Config, ConfigFile},
+    secrets,
+};
 use pace::Paced;
 
 /// Where `sd-cli` is, as the published programs are told.
@@ -60,6 +64,15 @@ pub struct Engines {
     members: Vec<Arc<dyn Engine>>,
     /// What the configuration would have to say for more of them.
     lacking: Vec<Missing>,
+}
+
+/// The configuration in `file`, if a worker could start with it as it is now.
+pub(crate) fn usable(file: &ConfigFile) -> Result<Config, Error> {
+    let config = file.load()?;
+    file.authorities()?;
+    build(&config, &Pace::of(&config))
+        .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
+    Ok(config)
 }
 
 /// The engines that `config` names, of which the synthetic one has that pace. `multi` without `engines` is every engine that

@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -16,8 +16,8 @@ use super::{
     adopt::{adopt, advise},
     beside::Beside,
     disclosure, log_startup_banner, settings,
-    takeover::{Over, take_over, take_up},
-    watch::{Served, log_services, watch},
+    takeover::{Over, have_watched, take_over, take_up},
+    watch::{Served, UNUSABLE, log_services, watch},
 };
 use crate::{
     Error, VERSION,
@@ -50,21 +50,28 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
     let mut before = Before::default();
     // Before anything that may be wrong with a version that nobody has tried.
     if let Some(place) = &place
-        && let Over::Ended(code) = take_up(place, file, &mut shutdown, &mut before)?
+        && let Over::Ended(code) = have_watched(place, file, &mut shutdown)?
     {
         return ended_with(code);
     }
     let on = on.configured(file)?;
+    // As long as this process is this program: also what goes wrong between two workers is told.
+    let _telemetry = telemetry::start(on, &file.load()?.engine);
+    if let Some(place) = &place
+        && let Over::Ended(code) = take_up(place, file, &mut shutdown, &mut before)?
+    {
+        return ended_with(code);
+    }
+    let mut known = None;
     loop {
         // Said before a worker starts, and given up before another version is to have it.
         let metrics = args.metrics.map(Listening::on).transpose()?;
         let lock = InstanceLock::acquire(file)?;
         // Read under the lock: a worker that ran until now may have stored something as its last.
-        let config = adopt(file, file.load()?)?;
-        let telemetry = telemetry::start(on, &config.engine);
+        let config = configuration(file, known.take())?;
         log_startup_banner(&config, file.path());
         network::log_way(&config);
-        for (line, key) in file.unknown_keys()? {
+        for (line, key) in file.unknown_keys().unwrap_or_default() {
             log::warn!(
                 "{}, line {line}: the key `{key}` is not known here, and means nothing",
                 file.path().display()
@@ -77,14 +84,11 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
             _ => Updating::Off,
         };
         let with = With { shutdown: Some(&mut shutdown), metrics, on_trial: on_trial.clone(), updates };
-        let (exit, ready) = on.block_on(drive(file.clone(), config, on, with))??;
+        let (exit, ready, counted) = on.block_on(drive(file.clone(), config, on, with))??;
+        known = Some(counted);
         drop(lock);
         if let Some(on_trial) = on_trial {
             on_trial.ended(&exit);
-        }
-        // What another version takes over from has nothing left to say.
-        if exit == Exit::MadeWay {
-            drop(telemetry);
         }
         match (exit, ready, &place) {
             (Exit::MadeWay, Some(ready), Some(place)) => {
@@ -100,6 +104,17 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
             }
         }
     }
+}
+
+/// What a worker starts with. One that goes on after it had made way for another version, which came to nothing, does so
+/// with what it `known`: that the configuration was broken meanwhile is no reason to end.
+fn configuration(file: &ConfigFile, known: Option<Config>) -> Result<Config, Error> {
+    let Some(known) = known else { return adopt(file, file.load()?) };
+    let config = engines::usable(file).and_then(|config| adopt(file, config));
+    Ok(config.unwrap_or_else(|error| {
+        log::warn!("{UNUSABLE}: {error}");
+        known
+    }))
 }
 
 fn ended_with(code: u8) -> Result<(), Error> {
@@ -131,15 +146,16 @@ pub async fn run_loops(
     mut shutdown: Option<Shutdown>,
 ) -> Result<Exit, Error> {
     let with = With { shutdown: shutdown.as_mut(), metrics: None, on_trial: None, updates: Updating::Off };
-    drive(file, config, on, with).await.map(|(exit, _)| exit)
+    drive(file, config, on, with).await.map(|(exit, ..)| exit)
 }
 
+/// How the worker ended, what takes over then, and the configuration that counted in the end.
 async fn drive(
     file: ConfigFile,
     config: Config,
     on: Runtime,
     with: With<'_>,
-) -> Result<(Exit, Option<Ready>), Error> {
+) -> Result<(Exit, Option<Ready>, Config), Error> {
     let With { shutdown, metrics, on_trial, updates } = with;
     let pace = Pace::of(&config);
     let engines = engines::build(&config, &pace)
@@ -166,7 +182,7 @@ async fn drive(
     let seen = Updates::default();
     let beside = Beside::open(&file, &handle, &seen, metrics);
     if let Some(on_trial) = on_trial {
-        on_trial.beside(&handle);
+        on_trial.beside(&handle, &file);
     }
     let updates = match updates {
         Updating::Off => None,
@@ -177,9 +193,12 @@ async fn drive(
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
-    let (watcher, told) = (Watcher::new(file, config), handle.clone());
-    let watching =
-        move || watch(watcher, Served { engines, engine, found, memory, on }, &pace, &told, &ended);
+    let counts = Arc::new(Mutex::new(config.clone()));
+    let (watcher, told, counting) = (Watcher::new(file, config), handle.clone(), Arc::clone(&counts));
+    let watching = move || {
+        let served = Served { engines, engine, found, memory, on };
+        watch(watcher, served, &pace, &told, &counting, &ended);
+    };
     if let Err(error) = thread::Builder::new().name("config".into()).spawn(watching) {
         log::warn!(
             "changes of the configuration count after a restart only, since no thread could be had: {error}"
@@ -194,5 +213,6 @@ async fn drive(
     };
     drop((beside, forwarding, ends));
     let ready = updates.and_then(|updates| updates.take_ready());
-    Ok((exit, ready))
+    let counted = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok((exit, ready, counted))
 }

@@ -11,13 +11,14 @@ use studio_worker_core::update::{Record, Version};
 
 use crate::{
     Error,
-    config::ConfigFile,
+    config::{Config, ConfigFile},
+    engines,
     lock::InstanceLock,
     service::Pulse,
     signals::Shutdown,
     update::{
         self, AFTER_TROUBLE, Before, Place, Ready, UpdateError,
-        supervise::{self, Candidate, OnTrial, Outcome},
+        supervise::{self, Candidate, OnTrial, Outcome, Remains},
     },
 };
 
@@ -29,15 +30,9 @@ pub(super) enum Over {
     AsBefore,
 }
 
-/// What the start of this process has to do with an update: it may be there to watch the trial of another version, or be a
-/// version that was never tried.
-pub(super) fn take_up(
-    place: &Place,
-    file: &ConfigFile,
-    shutdown: &mut Shutdown,
-    before: &mut Before,
-) -> Result<Over, Error> {
-    if OnTrial::is_here() {
+/// Has this process watched by the version before, if it is a version that was never tried.
+pub(super) fn have_watched(place: &Place, file: &ConfigFile, shutdown: &mut Shutdown) -> Result<Over, Error> {
+    if OnTrial::is_here() || supervise::is_to_watch() {
         return Ok(Over::AsBefore);
     }
     // Elsewhere none leaves its place while it runs.
@@ -47,23 +42,6 @@ pub(super) fn take_up(
         place.clear_away(&locked);
     }
     let Some(version) = place.record().on_trial else { return Ok(Over::AsBefore) };
-    if supervise::is_to_watch() {
-        let _locked = match place.lock() {
-            Ok(locked) => Some(locked),
-            // Somebody else tries it already; what comes of that is seen later.
-            Err(error @ UpdateError::Locked(_)) => {
-                log::info!("{error}");
-                return Ok(Over::AsBefore);
-            }
-            // Whoever put it there may do what this user may not. The trial is worth it all the same: what is no good is not
-            // used by this process.
-            Err(error) => {
-                log::warn!("what comes of {version} can't be remembered: {error}");
-                None
-            }
-        };
-        return try_in_place(place, &version, file, shutdown, before);
-    }
     if version != update::own_version()? {
         // Somebody put another version in its place.
         if place.is_own() {
@@ -77,14 +55,47 @@ pub(super) fn take_up(
     } else if place.old().exists() {
         // A second worker is none that its trial could be begun with.
         drop(InstanceLock::acquire(file)?);
-        let error = supervise::have_it_watched(place);
-        log::warn!(
-            "{version} goes on without a trial, since {} can't be run: {error}",
-            place.old().display()
-        );
+        match supervise::have_it_watched(place, shutdown) {
+            Remains::Told => return Ok(Over::Ended(0)),
+            Remains::Unable(error) => log::warn!(
+                "{version} goes on without a trial, since {} can't be run: {error}",
+                place.old().display()
+            ),
+        }
         note(place, |record| record.keep(&version, version.clone()));
     }
     Ok(Over::AsBefore)
+}
+
+/// Watches the trial of another version, if this process was started for that.
+pub(super) fn take_up(
+    place: &Place,
+    file: &ConfigFile,
+    shutdown: &mut Shutdown,
+    before: &mut Before,
+) -> Result<Over, Error> {
+    if OnTrial::is_here() || !supervise::is_to_watch() {
+        return Ok(Over::AsBefore);
+    }
+    let Some(version) = place.record().on_trial else { return Ok(Over::AsBefore) };
+    let _locked = match place.lock() {
+        Ok(locked) => Some(locked),
+        // Somebody else tries it already; what comes of that is seen later.
+        Err(error @ UpdateError::Locked(_)) => {
+            log::info!("{error}");
+            return Ok(Over::AsBefore);
+        }
+        // Whoever put it there may do what this user may not. The trial is worth it all the same: what is no good is not
+        // used by this process.
+        Err(error) => {
+            log::warn!("what comes of {version} can't be remembered: {error}");
+            None
+        }
+    };
+    match usable(file) {
+        Some(config) => try_in_place(place, &version, (file, &config), shutdown, before),
+        None => Ok(Over::AsBefore),
+    }
 }
 
 fn note(place: &Place, change: impl FnOnce(&mut Record)) {
@@ -101,15 +112,16 @@ pub(super) fn take_over(
     shutdown: &mut Shutdown,
     before: &mut Before,
 ) -> Result<Over, Error> {
-    before.quiet = Duration::ZERO;
+    (before.quiet, before.went_back) = (Duration::ZERO, false);
+    let Some(config) = usable(file) else { return Ok(Over::AsBefore) };
     match ready {
-        Ready::InUse => Ok(become_it(place, None, before)),
-        Ready::InPlace(version, _locked) => try_in_place(place, &version, file, shutdown, before),
+        Ready::InUse => Ok(become_it(place, None, file, shutdown, before)),
+        Ready::InPlace(version, _locked) => try_in_place(place, &version, (file, &config), shutdown, before),
         Ready::Staged(version, locked) => {
             let candidate = Candidate::ready(place, version.clone());
-            match try_out(&candidate, file, shutdown)? {
+            match try_out(&candidate, (file, &config), shutdown) {
                 Outcome::Kept => match place.put_ready(&version, true, &locked) {
-                    Ok(()) => Ok(become_it(place, Some(&version), before)),
+                    Ok(()) => Ok(become_it(place, Some(&version), file, shutdown, before)),
                     Err(error) => {
                         log::error!("{version} was not installed: {error}; this version goes on");
                         before.quiet = AFTER_TROUBLE;
@@ -135,16 +147,16 @@ pub(super) fn take_over(
 fn try_in_place(
     place: &Place,
     version: &Version,
-    file: &ConfigFile,
+    with: (&ConfigFile, &Config),
     shutdown: &mut Shutdown,
     before: &mut Before,
 ) -> Result<Over, Error> {
     let candidate = Candidate::in_place(place, version.clone());
-    match try_out(&candidate, file, shutdown)? {
+    match try_out(&candidate, with, shutdown) {
         Outcome::Kept => {
             let own = update::own_version()?;
             note(place, |record| record.keep(version, own));
-            Ok(become_it(place, Some(version), before))
+            Ok(become_it(place, Some(version), with.0, shutdown, before))
         }
         Outcome::WentBack { why, in_doubt } => {
             if let Err(error) = place.put_back() {
@@ -170,6 +182,7 @@ fn go_back(
 ) -> Result<(), Error> {
     log::warn!("{version} is no good: {why}; the version before goes on");
     let own = update::own_version()?;
+    before.went_back = true;
     // Where it can't be remembered, at least this process knows. Doubts need a memory, since they end with a welcome.
     if let Err(error) = place.note(|record| record.go_back(version.clone(), &own, why, in_doubt)) {
         log::warn!("what became of an update can't be remembered: {error}");
@@ -180,7 +193,7 @@ fn go_back(
 }
 
 /// Watches a version on its trial.
-fn try_out(candidate: &Candidate, file: &ConfigFile, shutdown: &mut Shutdown) -> Result<Outcome, Error> {
+fn try_out(candidate: &Candidate, with: (&ConfigFile, &Config), shutdown: &mut Shutdown) -> Outcome {
     let pulse = Pulse::of_this_process();
     pulse.say(&format!("version {} is on trial", candidate.version()));
     let on_look = |welcomed| {
@@ -189,13 +202,37 @@ fn try_out(candidate: &Candidate, file: &ConfigFile, shutdown: &mut Shutdown) ->
             pulse.ready();
         }
     };
-    Ok(supervise::watch(candidate, &file.load()?, shutdown, on_look))
+    supervise::watch(candidate, with, shutdown, on_look)
+}
+
+/// The configuration, unless no version could start with it: it is looked at again once it can be used.
+fn usable(file: &ConfigFile) -> Option<Config> {
+    let warn = |error| {
+        log::warn!(
+            "this version goes on, since no other one could start with the configuration as it is now: {error}"
+        );
+    };
+    engines::usable(file).map_err(warn).ok()
 }
 
 /// Becomes the version in place. Where that can't be done this one goes on: the other is that of the next start.
-fn become_it(place: &Place, tried: Option<&Version>, before: &mut Before) -> Over {
-    let error = supervise::become_it(place, tried);
-    log::error!("the version that is in place can't be started: {error}; this one goes on");
-    before.quiet = AFTER_TROUBLE;
-    Over::AsBefore
+fn become_it(
+    place: &Place,
+    tried: Option<&Version>,
+    file: &ConfigFile,
+    shutdown: &mut Shutdown,
+    before: &mut Before,
+) -> Over {
+    // It may have been broken while the trial went on.
+    if usable(file).is_none() {
+        return Over::AsBefore;
+    }
+    match supervise::become_it(place, tried, shutdown) {
+        Remains::Told => Over::Ended(0),
+        Remains::Unable(error) => {
+            log::error!("the version that is in place can't be started: {error}; this one goes on");
+            before.quiet = AFTER_TROUBLE;
+            Over::AsBefore
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
     time::Duration,
@@ -30,7 +30,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks at the configuration between two surveys of the engines: a minute.
 const SURVEY_LOOKS: u32 = 60;
 
-const UNUSABLE: &str = "the worker goes on as it was, since the changed configuration can't be used";
+pub(super) const UNUSABLE: &str =
+    "the worker goes on as it was, since the changed configuration can't be used";
 
 /// What is served, and how that is found out.
 pub(super) struct Served {
@@ -68,6 +69,7 @@ pub(super) fn watch(
     mut served: Served,
     pace: &Pace,
     handle: &WorkerHandle,
+    counts: &Mutex<Config>,
     ended: &mpsc::Receiver<Infallible>,
 ) {
     let mut known = watcher.config().clone();
@@ -117,6 +119,7 @@ pub(super) fn watch(
         log::debug!("the configuration changed");
         handle.reconfigure(settings(&config, &*served.engine, served.memory), changed);
         known = *config;
+        counts.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
     }
 }
 

@@ -2,8 +2,9 @@
 //! `error`, with the warnings before them. Off, and without a thread, unless `SENTRY_DSN` says where; `SENTRY_ENVIRONMENT`
 //! says which environment it is.
 //!
-//! Nothing ever waits for it but the end of the program, and that for 1.5 s at most. Credentials are taken
-//! out once more before an event leaves. What an engine says about a job stays here, since it may quote the prompt.
+//! Nothing ever waits for it but the end of the program, or its becoming another version, and that for 1.5 s at most.
+//! Credentials are taken out once more before an event leaves. What an engine says about a job stays here, since it may quote
+//! the prompt.
 
 mod backtrace;
 mod pace;
@@ -107,21 +108,34 @@ pub(crate) fn hear(metadata: &Metadata<'_>, message: &str) {
     let _ = TELLING.try_with(|telling| telling.set(is_telling));
 }
 
+/// Waits until what was told is sent, within bounds: for a process that becomes another program next, which knows nothing of
+/// it.
+pub(crate) fn flush() {
+    let reporter = REPORTER.read().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(reporter) = reporter {
+        say_unsent(reporter.flush(EXIT_BOUND), reporter.take_lost());
+    }
+}
+
+fn say_unsent(is_over: bool, lost: u64) {
+    if !is_over {
+        log::warn!(
+            "some errors were not told to Sentry within {} s, and are not any more",
+            EXIT_BOUND.as_secs_f32()
+        );
+    }
+    if lost > 0 {
+        log::warn!("{lost} errors were not told to Sentry: too many, or it could not be reached");
+    }
+}
+
 impl Drop for Telemetry {
     fn drop(&mut self) {
         TELLS.store(false, Ordering::SeqCst);
         *REPORTER.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.sender.close();
         // Its other end goes with the thread, once all is sent.
-        if self.sent.recv_timeout(EXIT_BOUND) == Err(mpsc::RecvTimeoutError::Timeout) {
-            log::warn!(
-                "some errors were not told to Sentry within {} s, and are not any more",
-                EXIT_BOUND.as_secs_f32()
-            );
-        }
-        match self.lost.load(Ordering::SeqCst) {
-            0 => {}
-            lost => log::warn!("{lost} errors were not told to Sentry: too many, or it could not be reached"),
-        }
+        let is_over = self.sent.recv_timeout(EXIT_BOUND) != Err(mpsc::RecvTimeoutError::Timeout);
+        say_unsent(is_over, self.lost.load(Ordering::SeqCst));
     }
 }

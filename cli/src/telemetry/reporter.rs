@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use log::Level;
@@ -73,6 +73,16 @@ impl Reporter {
         self.hub.add_breadcrumb(Breadcrumb { level, category, message, ..Breadcrumb::default() });
     }
 
+    /// Waits until everything is sent; whether that came in time.
+    pub(super) fn flush(&self, bound: Duration) -> bool {
+        self.hub.client().is_none_or(|client| client.flush(Some(bound)))
+    }
+
+    /// How many events could not be told, since that was asked last.
+    pub(super) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::SeqCst)
+    }
+
     fn event(&self, target: &str, message: &str) -> Event<'static> {
         let mut event =
             Event { level: sentry::Level::Error, logger: Some(target.to_owned()), ..Event::default() };
@@ -121,8 +131,6 @@ fn scrubbed(event: &Event<'static>) -> Option<Event<'static>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use sentry::Envelope;
 
     use super::*;

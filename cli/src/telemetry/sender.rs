@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{self, Receiver, SyncSender},
     },
@@ -34,6 +34,31 @@ const MAX_REST: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Sender {
     queue: Mutex<Option<SyncSender<Vec<u8>>>>,
     lost: Arc<AtomicU64>,
+    unsent: Arc<Unsent>,
+}
+
+/// How many events are queued, or about to be sent.
+#[derive(Default)]
+struct Unsent {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Unsent {
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn one_less(&self) {
+        *self.count() -= 1;
+        self.fewer.notify_all();
+    }
+
+    /// Waits until there is none; whether that came in time.
+    fn wait(&self, bound: Duration) -> bool {
+        let waited = self.fewer.wait_timeout_while(self.count(), bound, |count| *count > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
 }
 
 impl Sender {
@@ -49,7 +74,9 @@ impl Sender {
             .append_pair("sentry_key", dsn.public_key())
             .append_pair("sentry_version", "7")
             .append_pair("sentry_client", concat!("studio-worker/", env!("CARGO_PKG_VERSION")));
+        let unsent = Arc::<Unsent>::default();
         let sending = Sending {
+            unsent: Arc::clone(&unsent),
             on,
             url: url.into(),
             host: dsn.host().to_owned(),
@@ -63,7 +90,7 @@ impl Sender {
             sending.run(&queued);
             drop(lives);
         })?;
-        Ok((Arc::new(Self { queue: Mutex::new(Some(queue)), lost }), sent))
+        Ok((Arc::new(Self { queue: Mutex::new(Some(queue)), lost, unsent }), sent))
     }
 
     /// What is queued is sent still, and nothing after it.
@@ -77,9 +104,16 @@ impl Transport for Sender {
         let mut bytes = Vec::new();
         let is_whole = envelope.to_writer(&mut bytes).is_ok();
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        // Counted before the thread can have sent it.
+        *self.unsent.count() += 1;
         if !(is_whole && queue.as_ref().is_some_and(|queue| queue.try_send(bytes).is_ok())) {
+            self.unsent.one_less();
             self.lost.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    fn flush(&self, timeout: Duration) -> bool {
+        self.unsent.wait(timeout)
     }
 }
 
@@ -93,6 +127,7 @@ struct Sending {
     /// Whether the last one could not be sent, which has been said.
     fails: bool,
     lost: Arc<AtomicU64>,
+    unsent: Arc<Unsent>,
 }
 
 impl Sending {
@@ -115,6 +150,7 @@ impl Sending {
                     }
                 }
             }
+            self.unsent.one_less();
         }
     }
 

@@ -3,7 +3,8 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -29,8 +30,9 @@ use super::{
     own_version, policy, say_news,
 };
 use crate::{
-    config::{Config, ConfigFile},
+    config::{Config, ConfigFile, Seen, Watcher},
     door::{Stamp, UpdateStatus, Updates},
+    engines,
     runtimes::Runtime,
 };
 
@@ -55,6 +57,8 @@ pub struct Before {
     pub quiet: Duration,
     /// Versions that were no good, also where that could not be remembered.
     pub refused: Vec<Version>,
+    /// Whether a version went back right before.
+    pub went_back: bool,
 }
 
 /// Looks for updates as long as it lives.
@@ -81,9 +85,20 @@ impl AutoUpdates {
         let ready = Arc::default();
         let (ends, ended) = mpsc::channel();
         let told = Told { ready: Arc::clone(&ready), seen };
-        let looking = move || match Looking::new(file, handle, on, place, told) {
-            Ok(looking) => looking.run(&before, &ended),
-            Err(error) => log::warn!("updates are off: {error}"),
+        let first = FirstAttempt::of(&handle);
+        let looking = move || {
+            // A worker that goes on while its configuration can't be read does so without updates.
+            let config = loop {
+                match file.load() {
+                    Ok(config) => break config,
+                    Err(_) if is_over(&ended, LOOK_INTERVAL) => return,
+                    Err(_) => {}
+                }
+            };
+            match Looking::new(file, config, handle, on, place, told, first) {
+                Ok(looking) => looking.run(&before, &ended),
+                Err(error) => log::warn!("updates are off: {error}"),
+            }
         };
         if let Err(error) = thread::Builder::new().name("updates".into()).spawn(looking) {
             log::warn!("updates are off, since no thread could be had: {error}");
@@ -106,6 +121,40 @@ struct Told {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A value is replaced as a whole: a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits; whether there is nothing to look for any more.
+fn is_over(ended: &mpsc::Receiver<Infallible>, pause: Duration) -> bool {
+    ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected)
+}
+
+/// Whether a worker's first attempt to reach its studio succeeds.
+#[derive(Debug, Clone, Default)]
+struct FirstAttempt(Arc<OnceLock<bool>>);
+
+impl FirstAttempt {
+    /// Of a worker whose future was not polled yet.
+    fn of(handle: &WorkerHandle) -> Self {
+        let (first, began) = (Self::default(), AtomicBool::new(false));
+        let seen = Arc::clone(&first.0);
+        handle.observers().on_change(move |observers| {
+            let status = observers.status();
+            let state = status.session.map_or("", |session| session.state);
+            let is_under_way = ["connecting", "greeting"].contains(&state);
+            if is_under_way {
+                began.store(true, Ordering::Relaxed);
+            } else if began.load(Ordering::Relaxed) {
+                // The only one that sets it.
+                let _ = seen.set(state == "serving");
+            }
+            seen.get().is_none()
+        });
+        first
+    }
+
+    fn succeeded(&self) -> bool {
+        self.0.get() == Some(&true)
+    }
 }
 
 struct Looking {
@@ -133,19 +182,24 @@ struct Looking {
     /// What was said of the last update, until the studio has heard it.
     news: Option<String>,
     welcomed_at: Option<Mono>,
+    /// Whether a version went back right before.
+    went_back: bool,
+    first: FirstAttempt,
 }
 
 impl Looking {
     fn new(
         file: ConfigFile,
+        config: Config,
         handle: WorkerHandle,
         on: Runtime,
         place: Place,
         told: Told,
+        first: FirstAttempt,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let [chance, ..] = seed()?;
         Ok(Self {
-            config: file.load()?,
+            config,
             stamp: None,
             own: own_version()?,
             file,
@@ -163,6 +217,8 @@ impl Looking {
             refused: Vec::new(),
             news: None,
             welcomed_at: None,
+            went_back: false,
+            first,
         })
     }
 
@@ -182,18 +238,22 @@ impl Looking {
             self.settle_doubts();
             self.forget_news();
         }
-        Situation { connected, apart_since: self.apart_since, paused: super::is_paused(&status) }
+        // Looked at only where it matters, since that costs more than the rest.
+        let misconfigured = self.locked.is_some() && engines::usable(&self.file).is_err();
+        let paused = super::is_paused(&status);
+        Situation { connected, apart_since: self.apart_since, paused, misconfigured }
     }
 
-    /// This version is welcomed. What went back since no studio welcomed it may be judged by that.
+    /// This version is welcomed. What went back since no studio welcomed it may be judged by that, if it went back right
+    /// before: of what another process saw, this one knows too little.
     fn settle_doubts(&mut self) {
         if self.is_settled {
             return;
         }
         self.is_settled = true;
-        let soon = self.began.elapsed() < Duration::from_secs(self.config.auto_update_trial_secs.into());
+        let at_once = self.went_back && self.first.succeeded();
         if self.place.record().is_in_doubt()
-            && let Err(error) = self.place.note(|record| record.settle_doubts(soon))
+            && let Err(error) = self.place.note(|record| record.settle_doubts(at_once))
         {
             log::debug!("{error}");
         }
@@ -226,17 +286,19 @@ impl Looking {
         if let Some(news) = &self.news {
             say_news(news);
         }
+        self.went_back = before.went_back;
         let mut updater = AutoUpdater::new(self.own.clone(), &schedule, self.now());
+        let mut watcher = Watcher::new(self.file.clone(), self.config.clone());
         loop {
-            // One that can't be read now says what it said before.
-            if let Ok(config) = self.file.load() {
-                self.config = config;
+            // One that can't be read now, or is being written, says what it said before.
+            if let Seen::Changed(config) = watcher.look() {
+                self.config = *config;
             }
             let pause = match self.tick(&mut updater) {
                 Some(pause) => pause.min(LOOK_INTERVAL),
                 None => return,
             };
-            if ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+            if is_over(ended, pause) {
                 return;
             }
         }
@@ -244,7 +306,11 @@ impl Looking {
 
     /// Does what is due; how long it may rest then, or none when the worker makes way.
     fn tick(&mut self, updater: &mut AutoUpdater) -> Option<Duration> {
-        if let Some(ready) = self.by_hand() {
+        // What is new by hand stays so until the configuration can be used.
+        if self.stamp != self.place.record_stamp()
+            && engines::usable(&self.file).is_ok()
+            && let Some(ready) = self.by_hand()
+        {
             self.make_way(ready);
             return None;
         }

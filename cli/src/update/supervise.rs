@@ -31,7 +31,12 @@ use studio_worker_core::{
 };
 
 use super::{Place, is_paused, listen::Listening, own_version, place::SUPERVISED};
-use crate::{config::Config, signals::Shutdown};
+use crate::{
+    config::{Config, ConfigFile},
+    engines,
+    signals::Shutdown,
+    telemetry,
+};
 
 /// Tells a version that it is on trial: where it says how it fares.
 const ON_TRIAL: &str = "STUDIO_WORKER_ON_TRIAL";
@@ -46,9 +51,10 @@ const TRIED: &str = "STUDIO_WORKER_TRIED";
 /// Its welcome, and every few seconds that it turns.
 const ALIVE: &str = "alive";
 const REFUSED: &str = "refused";
+const UNREACHED: &str = "unreached";
 const TOLD: &str = "told to end";
 const PASSED: &str = "passed";
-const WORDS: &[&str] = &[ALIVE, REFUSED, TOLD, PASSED];
+const WORDS: &[&str] = &[ALIVE, REFUSED, UNREACHED, TOLD, PASSED];
 
 /// Between two looks at it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -97,10 +103,11 @@ pub enum Outcome {
     Ended(u8),
 }
 
-/// Watches a version on its trial. `on_look` is called all the while, and told whether it is welcomed.
+/// Watches a version on its trial with the configuration in `file`, which says `config`. `on_look` is called all the while,
+/// and told whether it is welcomed.
 pub fn watch(
     candidate: &Candidate,
-    config: &Config,
+    (file, config): (&ConfigFile, &Config),
     shutdown: &mut Shutdown,
     on_look: impl Fn(bool),
 ) -> Outcome {
@@ -132,6 +139,10 @@ pub fn watch(
             Verdict::Leave => break Outcome::Ended(watching.code()),
         }
         seen = watching.look(shutdown);
+        if matches!(seen, Seen::Ended(End::ByItself(_))) && engines::usable(file).is_err() {
+            // No version can start with such a configuration.
+            seen = Seen::Ended(End::Refused);
+        }
         if seen == Seen::Nothing {
             thread::sleep(LOOK_INTERVAL);
         }
@@ -224,6 +235,7 @@ impl Watching<'_> {
             Some(_) if says(TOLD) || self.signals > 0 => Seen::Ended(End::Told),
             Some(_) if says(PASSED) => Seen::Ended(End::Passed),
             Some(_) if says(REFUSED) => Seen::Ended(End::Refused),
+            Some(_) if says(UNREACHED) => Seen::Ended(End::Unreached),
             Some(status) => {
                 self.child = None;
                 Seen::Ended(End::ByItself(ending(status.code())))
@@ -275,18 +287,28 @@ fn terminate(child: &Child) {
     let _ = child;
 }
 
+/// Why a process that was to become another program has not.
+#[derive(Debug)]
+pub enum Remains {
+    /// A signal came before: it is to end, since nothing is in its hands.
+    Told,
+    /// The other program can't be run.
+    Unable(io::Error),
+}
+
 /// Becomes the program in place, with the same arguments: a version that was `tried`, or one that needs no trial. Comes back
-/// only if that can't be done.
-pub fn become_it(place: &Place, tried: Option<&Version>) -> io::Error {
-    become_program(place.program(), tried.map(|version| (TRIED, version.to_string().into())))
+/// only if that is not to be, or can't be done.
+pub fn become_it(place: &Place, tried: Option<&Version>, shutdown: &mut Shutdown) -> Remains {
+    become_program(place.program(), tried.map(|version| (TRIED, version.to_string().into())), shutdown)
 }
 
-/// Becomes the version before, which then watches the one in place. Comes back only if that can't be done.
-pub fn have_it_watched(place: &Place) -> io::Error {
-    become_program(&place.old(), Some((SUPERVISED, place.program().into())))
+/// Becomes the version before, which then watches the one in place. Comes back only if that is not to be, or can't be done.
+pub fn have_it_watched(place: &Place, shutdown: &mut Shutdown) -> Remains {
+    become_program(&place.old(), Some((SUPERVISED, place.program().into())), shutdown)
 }
 
-fn become_program(program: &Path, told: Option<(&str, OsString)>) -> io::Error {
+fn become_program(program: &Path, told: Option<(&str, OsString)>, shutdown: &mut Shutdown) -> Remains {
+    telemetry::flush();
     log::logger().flush();
     let mut command = Command::new(program);
     command.args(env::args_os().skip(1));
@@ -294,14 +316,20 @@ fn become_program(program: &Path, told: Option<(&str, OsString)>) -> io::Error {
         command.env_remove(variable);
     }
     command.envs(told);
+    // Last, since the other program knows nothing of a signal that came before.
+    if shutdown.leave() {
+        return Remains::Told;
+    }
     #[cfg(unix)]
-    return std::os::unix::process::CommandExt::exec(&mut command);
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
     // Without a way to become another program it is started, and outlives this one.
     #[cfg(not(unix))]
-    match command.spawn() {
+    let error = match command.spawn() {
         Ok(_) => std::process::exit(0),
         Err(error) => error,
-    }
+    };
+    shutdown.stay();
+    Remains::Unable(error)
 }
 
 /// Whether this process watches another version: it was started as the one before for that.
@@ -344,8 +372,9 @@ impl OnTrial {
         })
     }
 
-    /// Says when the worker is welcomed and, from then on, that it turns; has it make way when it has lived through its time.
-    pub fn beside(&self, handle: &WorkerHandle) {
+    /// Says when the worker is welcomed and, from then on, that it turns; has it make way when it has lived through its time
+    /// and could start again with what is in `file`.
+    pub fn beside(&self, handle: &WorkerHandle, file: &ConfigFile) {
         let welcomed = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&welcomed);
         handle.observers().on_change(move |observers| {
@@ -356,7 +385,7 @@ impl OnTrial {
             // Once is enough.
             !is_connected
         });
-        let (trial, handle) = (self.clone(), handle.clone());
+        let (trial, handle, file) = (self.clone(), handle.clone(), file.clone());
         let wait = move || {
             let (mut said, mut turns, mut is_over) = (None::<Instant>, handle.turns(), false);
             while !handle.has_ended() {
@@ -374,7 +403,7 @@ impl OnTrial {
                     handle.ring();
                 }
                 let is_due = !is_over && said.is_some() && trial.began.elapsed() >= trial.time;
-                if is_due && !is_paused(&handle.observers().status()) {
+                if is_due && !is_paused(&handle.observers().status()) && engines::usable(&file).is_ok() {
                     is_over = true;
                     log::info!("the trial is over: this version takes over once it is free");
                     handle.make_way();
@@ -392,9 +421,10 @@ impl OnTrial {
         match exit {
             Exit::MadeWay => self.say(PASSED),
             Exit::Drained | Exit::Stopped => self.say(TOLD),
-            Exit::Unauthorized { .. } | Exit::Rejected { .. } | Exit::DuplicateWorker => self.say(REFUSED),
-            // By itself.
-            _ => {}
+            Exit::Unauthorized { .. } | Exit::Rejected { .. } | Exit::DuplicateWorker | Exit::EngineStuck => {
+                self.say(REFUSED);
+            }
+            Exit::AttemptsExhausted { .. } => self.say(UNREACHED),
         }
     }
 

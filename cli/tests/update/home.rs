@@ -163,7 +163,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let (stderr, written) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&lines));

@@ -10,5 +10,7 @@ mod rig;
 mod beside;
 mod by_hand;
 mod foreign;
+mod gate;
 mod home;
 mod release;
+mod takeover;

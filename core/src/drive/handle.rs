@@ -56,7 +56,7 @@ impl WorkerHandle {
     }
 
     /// Takes no more jobs, and ends the worker once nothing is in hand, no held result either: for another version of the
-    /// program.
+    /// program. A worker that is paused by then ends once it is resumed.
     pub fn make_way(&self) {
         self.mailbox.wish(Wish::MakeWay);
     }

@@ -76,10 +76,11 @@ impl Record {
         }
     }
 
-    /// The version before is welcomed, `soon` enough or not. What went back since no studio welcomed it had its chance if the
-    /// one before reaches the studio in that time; else the studio was to blame, and it may be tried again.
-    pub fn settle_doubts(&mut self, soon: bool) {
-        self.refused.retain(|refused| soon || !refused.in_doubt);
+    /// The version before is welcomed: `at_once`, by its first attempt after the other one went back, or not. What went back
+    /// since no studio welcomed it had its chance if the one before reaches the studio at once; else the studio was to blame,
+    /// and it may be tried again.
+    pub fn settle_doubts(&mut self, at_once: bool) {
+        self.refused.retain(|refused| at_once || !refused.in_doubt);
         self.refused.iter_mut().for_each(|refused| refused.in_doubt = false);
     }
 
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_found_no_studio_is_given_another_chance_if_the_one_before_finds_none_either() {
+    fn a_version_that_found_no_studio_is_given_another_chance_if_the_one_before_finds_none_at_once() {
         let mut record = gone_back();
         record.go_back(version("1.2.0"), &version("1.0.0"), "no studio had welcomed it", true);
         assert!(record.is_in_doubt());

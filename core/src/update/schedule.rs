@@ -59,6 +59,8 @@ pub struct Situation {
     pub apart_since: Mono,
     /// Whether its owner has paused it: another version would not know of that.
     pub paused: bool,
+    /// Whether its configuration can't be used as it is now: another version could not start with it.
+    pub misconfigured: bool,
 }
 
 /// What the auto-updater decided (section 9).
@@ -66,7 +68,8 @@ pub struct Situation {
 pub enum AutoUpdateDecision {
     /// Updates are not wanted, or there is no feed to take them from.
     Disabled,
-    /// A version is ready, and the worker is not free for it: a job, a held result, a pause, or no session to try it on.
+    /// A version is ready, and the worker is not free for it: a job, a held result, a pause, a configuration that
+    /// can't be used, or no session to try it on.
     SkippedBusy,
     /// There is nothing newer.
     UpToDate,
@@ -169,7 +172,8 @@ impl AutoUpdater {
             Phase::Ready(version) => {
                 let hopeless = now.since(situation.apart_since) >= HOPELESS;
                 let version = version.clone();
-                if (situation.connected || hopeless) && !situation.paused {
+                let held = situation.paused || situation.misconfigured;
+                if (situation.connected || hopeless) && !held {
                     self.phase = Phase::Leaving;
                     self.decided = Some(AutoUpdateDecision::SkippedBusy);
                     Order::MakeWay(version)

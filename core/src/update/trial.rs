@@ -68,8 +68,10 @@ pub enum End {
     Passed,
     /// It was told to end, by a signal or by its owner.
     Told,
-    /// The studio refused the worker, whatever its version.
+    /// For something that is no matter of its version: the studio refused the worker, say.
     Refused,
+    /// No studio could be reached, and the configuration bounds how often that is tried.
+    Unreached,
     /// By itself: for a person to read.
     ByItself(String),
 }
@@ -110,6 +112,7 @@ impl Trial {
             Seen::Ended(End::Told) => return Verdict::Leave,
             Seen::Ended(End::Passed) => return Verdict::Keep,
             Seen::Ended(End::Refused) => return Verdict::Untried,
+            Seen::Ended(End::Unreached) => return self.unwelcomed("no studio could be reached".into()),
             Seen::Ended(End::ByItself(how)) => {
                 self.ends += 1;
                 if self.ends >= MAX_ENDS {
@@ -124,8 +127,7 @@ impl Trial {
             State::Stopped { until } if now >= until => self.start(now),
             State::Stopped { until } => Verdict::Wait(until),
             State::Started { at } if now >= at + self.time => {
-                let why = format!("no studio had welcomed it after {} s", self.time.as_secs());
-                Verdict::GoBack { why, in_doubt: self.ends == 0 }
+                self.unwelcomed(format!("no studio had welcomed it after {} s", self.time.as_secs()))
             }
             State::Started { at } => Verdict::Wait(at + self.time),
             State::Welcomed { alive } if now >= alive + SILENCE_BOUND => {
@@ -133,6 +135,11 @@ impl Trial {
             }
             State::Welcomed { alive } => Verdict::Wait(alive + SILENCE_BOUND),
         }
+    }
+
+    /// The studio may be to blame, unless the version has ended by itself, too.
+    fn unwelcomed(&self, why: String) -> Verdict {
+        Verdict::GoBack { why, in_doubt: self.ends == 0 }
     }
 
     fn start(&mut self, now: Mono) -> Verdict {
@@ -234,6 +241,21 @@ mod tests {
         let mut trial = started();
         let unstartable = Seen::Unstartable("Exec format error".into());
         assert!(matches!(trial.next(at(10), unstartable), Verdict::GoBack { .. }));
+    }
+
+    #[test]
+    fn one_that_reached_no_studio_goes_back_in_doubt() {
+        let unreached = || Seen::Ended(End::Unreached);
+        let mut welcomed = started();
+        welcomed.next(at(11), Seen::Alive);
+        for mut trial in [started(), welcomed] {
+            let Verdict::GoBack { why, in_doubt } = trial.next(at(12), unreached()) else { panic!() };
+            assert!(in_doubt && why.contains("could be reached"), "{why}");
+        }
+        let mut ended = started();
+        ended.next(at(11), by_itself());
+        ended.next(at(12), Seen::Nothing);
+        assert!(matches!(ended.next(at(13), unreached()), Verdict::GoBack { in_doubt: false, .. }));
     }
 
     #[test]

@@ -59,6 +59,10 @@ impl Worker {
             let what =
                 if paused { "paused: no more jobs are taken" } else { "resumed: jobs are taken again" };
             self.log(LogLevel::Info, "session", format_args!("{what}"), None);
+            // It was about to make way, and closes its session: it opens another one, paused.
+            if paused && self.exit == Some(Exit::MadeWay) {
+                self.exit = None;
+            }
             self.wants_changed();
         }
     }
@@ -276,7 +280,7 @@ impl Worker {
         self.wants_changed();
     }
 
-    /// Takes no more jobs; ends when nothing is in hand.
+    /// Takes no more jobs; ends when nothing is in hand and no pause holds.
     pub(super) fn make_way(&mut self) {
         if self.makes_way || self.draining {
             return;
@@ -289,10 +293,11 @@ impl Worker {
     }
 
     /// Ends for another version of the program when nothing is in hand. An upgrade is no reason to lose anything, so there
-    /// is no bound: jobs have their limits, and held results expire.
+    /// is no bound: jobs have their limits, and held results expire. A pause is waited for, too, since another version would
+    /// not know of it.
     pub(super) fn finish_making_way(&mut self) {
         let is_free = self.jobs.all.is_empty() && self.jobs.slot.is_none();
-        if self.makes_way && is_free && self.exit.is_none() && !self.ended {
+        if self.makes_way && !self.paused && is_free && self.exit.is_none() && !self.ended {
             self.finish(Exit::MadeWay);
         }
     }

@@ -139,18 +139,20 @@ fn without_a_session_an_update_waits_for_one_but_not_for_ever() {
 }
 
 #[test]
-fn a_pause_is_waited_for() {
-    let mut rig = Rig::new();
-    rig.situation.paused = true;
-    rig.checked(Ok(feed(&["1.1.0"])));
-    assert!(matches!(rig.next(), Order::Stage(_)));
-    rig.updater.staged(rig.now, &rig.schedule, Ok(version("1.1.0")));
-    for _ in 0..2_000 {
-        let Order::Rest(until) = rig.next() else { panic!("it does not wait") };
-        rig.now = until;
+fn the_end_of_a_pause_and_a_configuration_that_can_be_used_are_waited_for() {
+    for (paused, misconfigured) in [(true, false), (false, true)] {
+        let mut rig = Rig::new();
+        rig.situation = Situation { paused, misconfigured, ..rig.situation };
+        rig.checked(Ok(feed(&["1.1.0"])));
+        assert!(matches!(rig.next(), Order::Stage(_)));
+        rig.updater.staged(rig.now, &rig.schedule, Ok(version("1.1.0")));
+        for _ in 0..2_000 {
+            let Order::Rest(until) = rig.next() else { panic!("it does not wait") };
+            rig.now = until;
+        }
+        rig.situation = Situation { paused: false, misconfigured: false, ..rig.situation };
+        assert!(matches!(rig.next(), Order::MakeWay(_)));
     }
-    rig.situation.paused = false;
-    assert!(matches!(rig.next(), Order::MakeWay(_)));
 }
 
 #[test]

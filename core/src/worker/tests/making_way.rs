@@ -105,15 +105,40 @@ fn a_signal_counts_more_also_while_the_session_closes() {
     assert_eq!(rig.exit(), Some(Exit::Drained));
 }
 
+/// Another version would not know of the pause.
 #[test]
-fn a_paused_worker_makes_way_and_says_paused() {
-    let mut rig = running("j-1");
-    rig.command(Command::Pause);
+fn a_paused_worker_makes_no_way_before_it_is_resumed() {
+    for commands in [[Command::Pause, Command::MakeWay], [Command::MakeWay, Command::Pause]] {
+        let mut rig = running("j-1");
+        for command in commands {
+            rig.command(command);
+        }
+        assert_eq!(rig.answer_to(&image("j-2")), "reject paused");
+        rig.run_ends(bytes());
+        rig.answered(status(200));
+        assert!(rig.completed("j-1"));
+        rig.pass(secs(3_600));
+        assert_eq!((rig.closed_with(), rig.exit()), (vec![], None));
+        assert_eq!(rig.answer_to(&image("j-3")), "reject paused");
+        rig.command(Command::Resume);
+        assert_eq!(leaves(&mut rig), Some(Exit::MadeWay));
+    }
+}
+
+#[test]
+fn a_pause_holds_also_what_closes_its_session_already() {
+    let mut rig = Rig::serving();
     rig.command(Command::MakeWay);
-    assert_eq!(rig.answer_to(&image("j-2")), "reject paused");
-    rig.run_ends(bytes());
-    rig.answered(status(200));
-    assert_eq!(leaves(&mut rig), Some(Exit::MadeWay));
+    assert_eq!(rig.closed_with(), [1000]);
+    rig.command(Command::Pause);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), None);
+    rig.open();
+    assert_eq!(rig.answer_to(&image("j-1")), "reject paused");
+    rig.command(Command::Resume);
+    assert_eq!(rig.closed_with(), [1000, 1000]);
+    rig.closed(1000);
+    assert_eq!(rig.exit(), Some(Exit::MadeWay));
 }
 
 #[test]

@@ -1,0 +1,219 @@
+//! What comes while one version takes over from another: a signal, a pause, a broken configuration, an outage.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use serde_json::json;
+use studio_worker::VERSION;
+use studio_worker_core::conformance::TestStudio;
+
+use crate::{
+    beside::{at_studio, queue},
+    gate::Gate,
+    home::{Home, Worker, wait},
+    release::{Feed, NEXT, archive, broken, next_archive},
+    rig::Rig,
+};
+
+/// What can't be read.
+const BROKEN: &str = "engine = [";
+
+/// A worker whose jobs take until the file is there that comes back with it.
+fn with_long_jobs(studio: &Rig, feed: &Feed) -> (Home, PathBuf) {
+    let home = Home::at(studio, feed, "");
+    let over = home.config().with_file_name("over");
+    let script = format!("while [ ! -e '{}' ]; do sleep 0.05; done; echo fine", over.display());
+    let config = fs::read_to_string(home.config()).unwrap().replace("'synthetic'", "'command'");
+    let command =
+        format!("[[commands]]\nkind = 'llm'\nmodels = ['m']\nprogram = 'sh'\nargs = ['-c', {script:?}]\n");
+    fs::write(home.config(), config + &command).unwrap();
+    (home, over)
+}
+
+fn long_job(studio: &Rig) -> String {
+    let task = json!({ "kind": "llm", "messages": [{ "role": "user", "content": "hello" }] });
+    let job = studio.queue(&task);
+    studio.job_is(&job, "running");
+    job
+}
+
+/// Changes the configuration of a worker that runs, in one step.
+fn rewrite(home: &Home, config: &str) {
+    let new = home.config().with_file_name("new.toml");
+    fs::write(&new, config).unwrap();
+    fs::rename(new, home.config()).unwrap();
+}
+
+/// What is remembered beside the program.
+fn record(home: &Home) -> String {
+    fs::read_to_string(home.program().with_file_name(".studio-worker.update.json")).unwrap_or_default()
+}
+
+/// Whether the one was logged before the other, both for the first time.
+fn logged_before(worker: &Worker, first: &str, then: &str) {
+    worker.logs(then);
+    let log = worker.log();
+    assert!(log.find(first).is_some_and(|at| at < log.find(then).unwrap()), "{log}");
+}
+
+#[test]
+fn a_signal_that_comes_when_the_new_version_takes_its_place_ends_the_worker() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    let old = home.program().with_file_name("studio-worker.old");
+    let end = std::time::Instant::now() + crate::home::PATIENCE;
+    while !old.exists() {
+        assert!(std::time::Instant::now() < end, "{}", worker.log());
+        std::thread::sleep(std::time::Duration::from_micros(500));
+    }
+    worker.terminate();
+    let (status, log) = worker.ends();
+    // One that comes before the new version listens ends that as the system does it.
+    assert!(status.code() == Some(0) || status.signal() == Some(15), "{status}: {log}");
+}
+
+#[test]
+fn a_pause_holds_a_version_that_is_about_to_take_over() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let (home, over) = with_long_jobs(&studio, &feed);
+    let worker = home.start();
+    worker.logs("session open");
+    let job = long_job(&studio);
+    feed.lists(&NEXT, next_archive());
+    worker.logs("takes over once the worker is free");
+    let said = home.run(&["pause"]);
+    assert!(said.code == 0 && said.out.contains("paused until"), "{}{}", said.out, said.err);
+    fs::write(&over, "").unwrap();
+    studio.job_is(&job, "completed");
+    let said = home.run(&["resume"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    logged_before(&worker, "resumed: jobs are taken again", "is on trial");
+}
+
+#[test]
+fn a_pause_holds_a_version_whose_trial_is_over() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let (home, over) = with_long_jobs(&studio, &feed);
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    let job = long_job(&studio);
+    worker.logs("the trial is over");
+    let said = home.run(&["pause"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    fs::write(&over, "").unwrap();
+    studio.job_is(&job, "completed");
+    let said = home.run(&["resume"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    logged_before(&worker, "resumed: jobs are taken again", "updated from");
+}
+
+#[test]
+fn nothing_takes_over_while_the_configuration_is_broken() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("session open");
+    let config = fs::read_to_string(home.config()).unwrap();
+    // One that is no configuration, and one whose engine can't be had.
+    for (round, broken) in [BROKEN.to_owned(), config.replace("'synthetic'", "'openai'")].iter().enumerate() {
+        rewrite(&home, broken);
+        worker.logs_times("since the changed configuration can't be used", round + 1);
+        if round == 0 {
+            feed.lists(&NEXT, next_archive());
+            worker.logs("an update waits until the worker is free");
+        }
+        studio.job_is(&queue(&studio), "completed");
+        assert!(!worker.log().contains("is on trial"), "{}", worker.log());
+    }
+    assert_eq!(at_studio(&studio), VERSION);
+    rewrite(&home, &config);
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+}
+
+#[test]
+fn a_configuration_that_breaks_at_the_end_of_a_trial_ends_no_worker() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let (home, over) = with_long_jobs(&studio, &feed);
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    let job = long_job(&studio);
+    worker.logs("the trial is over");
+    let config = fs::read_to_string(home.config()).unwrap();
+    rewrite(&home, BROKEN);
+    fs::write(&over, "").unwrap();
+    studio.job_is(&job, "completed");
+    worker.logs("this version goes on, since no other one could start with the configuration");
+    wait(|| at_studio(&studio) == VERSION, || worker.log());
+    rewrite(&home, &config);
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    assert_eq!(worker.log().matches(" is on trial").count(), 1, "it was tried: {}", worker.log());
+}
+
+#[test]
+fn a_configuration_that_breaks_in_a_trial_is_no_fault_of_the_version() {
+    let does = format!("echo '{BROKEN}' > \"$2\"\nexit 3");
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, Arc::new(archive(&broken(&NEXT, &does)))));
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs_times("session open", 2);
+    studio.job_is(&queue(&studio), "completed");
+    assert_eq!(at_studio(&studio), VERSION);
+    assert!(!record(&home).contains(&*NEXT), "{}", record(&home));
+    let log = worker.log();
+    assert!(log.contains("since the changed configuration can't be used"), "{log}");
+}
+
+#[test]
+fn a_version_that_gives_up_in_an_outage_goes_back_in_doubt() {
+    let (mut studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "ws_reconnect_attempts = 1");
+    let config = fs::read_to_string(home.config()).unwrap();
+    fs::write(home.config(), config.replace("trial_secs = 3", "trial_secs = 300")).unwrap();
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    studio.stop();
+    worker.logs("is no good: no studio could be reached");
+    // As the configuration wants it of the version before, too.
+    let (status, log) = worker.ends();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(record(&home).contains("\"in_doubt\": true"), "{}", record(&home));
+}
+
+#[test]
+fn a_version_that_found_no_studio_is_tried_again_where_the_one_before_had_to_try_twice() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let gate = Gate::to(studio.address());
+    let config = fs::read_to_string(home.config()).unwrap();
+    let direct = studio.address().to_string();
+    fs::write(home.config(), config.replace(&direct, &gate.address().to_string())).unwrap();
+    let worker = home.start();
+    worker.logs("session open");
+    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, "exec sleep 600"))));
+    worker.logs("is on trial");
+    gate.shut(true);
+    worker.logs("is no good: no studio had welcomed it");
+    worker.logs("no session, trying again");
+    gate.shut(false);
+    worker.logs_times("is on trial", 2);
+    // It hangs also while the studio is there: then the one before gets its session at once.
+    worker.logs_times("is no good: no studio had welcomed it", 2);
+    wait(|| record(&home).contains("\"in_doubt\": false"), || record(&home));
+}
+
+#[test]
+fn what_goes_wrong_when_a_version_takes_over_is_told() {
+    let (studio, feed, sentry) = (Rig::new(), Feed::with(&NEXT, next_archive()), TestStudio::new());
+    let home = Home::at(&studio, &feed, "");
+    // It can't be kept there.
+    fs::create_dir_all(home.program().with_file_name("studio-worker.old").join("folder")).unwrap();
+    let dsn = format!("http://9a1b2c3d4e5f60718293a4b5c6d7e8f9@{}/42", sentry.address());
+    let worker = Worker::start(home.command(&["run"]).env("SENTRY_DSN", dsn));
+    worker.logs("was not installed");
+    let mut request = sentry.request();
+    let event = String::from_utf8(request.body()).unwrap();
+    request.answer_json(200, &json!({}));
+    assert!(event.contains("was not installed"), "{event}");
+    wait(|| at_studio(&studio) == VERSION, || worker.log());
+}
