@@ -105,6 +105,7 @@ fn a_version_that_gets_no_welcome_is_taken_back() {
     let feed = Feed::with(&NEXT, Arc::new(archive(&broken(&NEXT, "exec sleep 600"))));
     let studio = Rig::new();
     let home = Home::at(&studio, &feed, "");
+    home.tries_for(3);
     let worker = home.start();
     worker.logs("is no good: no studio had welcomed it after 3 s");
     studio_heard(&studio, "went back");
@@ -116,8 +117,7 @@ fn a_version_that_gets_no_welcome_is_taken_back() {
 fn a_signal_reaches_the_version_on_trial_and_its_job_is_delivered() {
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
     let home = Home::at(&studio, &feed, "synthetic_delay_ms = 1500\n# the trial is long\n");
-    let config = std::fs::read_to_string(home.config()).unwrap();
-    std::fs::write(home.config(), config.replace("trial_secs = 3", "trial_secs = 300")).unwrap();
+    home.tries_for(300);
     let worker = home.start();
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     let job = queue(&studio);
@@ -140,7 +140,7 @@ fn a_version_whose_watcher_is_killed_ends_and_is_on_trial_again_at_the_next_star
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
     let home = Home::at(&studio, &feed, "");
     let config = std::fs::read_to_string(home.config()).unwrap();
-    std::fs::write(home.config(), config.replace("trial_secs = 3", "trial_secs = 300")).unwrap();
+    home.tries_for(300);
     let worker = home.start();
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     worker.kill();
@@ -157,8 +157,7 @@ fn a_version_whose_watcher_is_killed_ends_and_is_on_trial_again_at_the_next_star
 fn a_second_worker_harms_no_trial() {
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
     let home = Home::at(&studio, &feed, "");
-    let config = std::fs::read_to_string(home.config()).unwrap();
-    std::fs::write(home.config(), config.replace("trial_secs = 3", "trial_secs = 300")).unwrap();
+    home.tries_for(300);
     let worker = home.start();
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     for args in [&["run"][..], &["check-update", "--install"], &["rollback"]] {
@@ -188,10 +187,12 @@ fn a_paused_worker_stays_the_one_that_is_paused() {
 fn a_pause_on_trial_stays_one() {
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
     let home = Home::at(&studio, &feed, "");
+    home.tries_for(10);
     let worker = home.start();
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     assert_eq!(home.run(&["pause"]).code, 0);
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    // Longer than the trial.
+    std::thread::sleep(std::time::Duration::from_secs(11));
     assert!(!worker.log().contains("the trial is over"), "{}", worker.log());
     assert_eq!(home.run(&["resume"]).code, 0);
     worker.logs("the trial is over");

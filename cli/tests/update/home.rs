@@ -20,6 +20,8 @@ use crate::{release::Feed, rig::Rig};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a version is tried. It has that long until its welcome, too, on a machine that is busy with other tests.
+const TRIAL_SECS: u32 = 5;
 
 /// A user, and a group, that owns nothing.
 pub(crate) const NOBODY: u32 = 65534;
@@ -53,17 +55,25 @@ impl Home {
         home
     }
 
-    /// The worker of a studio, which looks for updates every second and tries them for two.
+    /// The worker of a studio, which looks for updates every second and tries them for [`TRIAL_SECS`].
     pub(crate) fn at(studio: &Rig, feed: &Feed, more: &str) -> Self {
         let who = studio.register();
         let config = format!(
             "api_base_url = 'http://{}'\nworker_id = '{}'\nauth_token = '{}'\nengine = 'synthetic'\n\
-             auto_update_interval_secs = 1\nauto_update_trial_secs = 3\n{more}\n",
+             auto_update_interval_secs = 1\nauto_update_trial_secs = {TRIAL_SECS}\n{more}\n",
             studio.address(),
             who.worker_id,
             who.token
         );
         Self::new(feed, &config)
+    }
+
+    /// Trials are to last that long.
+    pub(crate) fn tries_for(&self, secs: u32) {
+        let config = fs::read_to_string(self.config()).unwrap();
+        let is = format!("auto_update_trial_secs = {TRIAL_SECS}\n");
+        assert!(config.contains(&is), "{config}");
+        fs::write(self.config(), config.replace(&is, &format!("auto_update_trial_secs = {secs}\n"))).unwrap();
     }
 
     pub(crate) fn program(&self) -> PathBuf {

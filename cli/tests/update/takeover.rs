@@ -168,8 +168,7 @@ fn a_configuration_that_breaks_in_a_trial_is_no_fault_of_the_version() {
 fn a_version_that_gives_up_in_an_outage_goes_back_in_doubt() {
     let (mut studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
     let home = Home::at(&studio, &feed, "ws_reconnect_attempts = 1");
-    let config = fs::read_to_string(home.config()).unwrap();
-    fs::write(home.config(), config.replace("trial_secs = 3", "trial_secs = 300")).unwrap();
+    home.tries_for(300);
     let worker = home.start();
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     studio.stop();
