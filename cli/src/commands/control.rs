@@ -1,7 +1,7 @@
 //! The subcommands that steer a worker that runs, and print what it logs.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use super::following::{Following, News};
 use crate::{
     Error,
     config::ConfigFile,
-    door::{Answer, Asked, Call, State, text},
+    door::{Answer, Asked, Call, CallError, State, text},
     lock,
 };
 
@@ -33,22 +33,21 @@ pub struct Pause {
 
 impl Pause {
     pub(super) fn run(self, file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
+        // Before it is told, so that no end of a job is missed.
+        let watch = if self.after_current { Some(follow(file)?) } else { None };
         let state = Call::for_state(file, Asked::Pause)?;
         writeln!(out, "{}", text::paused(&state))?;
         out.flush()?;
-        let mut following = Following::from(&state);
-        if !self.after_current || following.is_over() {
-            return Ok(());
-        }
-        let mut call = Call::ask(file, Asked::Watch)?;
-        while let Some(state) = call.state()? {
+        let Some((mut watch, mut following)) = watch else { return Ok(()) };
+        loop {
+            if following.is_over() {
+                return Ok(());
+            }
+            let Some(state) = watch.state()? else { break };
             for news in following.look(&state) {
                 writeln!(out, "{}", plain(news.to_string()))?;
             }
             out.flush()?;
-            if following.is_over() {
-                return Ok(());
-            }
         }
         let jobs = following.jobs().collect::<Vec<_>>().join(", ");
         Err(Error::Argument(format!("the worker ended before job {} was over", plain(jobs))))
@@ -70,20 +69,29 @@ pub struct End {
 
 impl End {
     pub(super) fn drain(&self, file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
-        let end = Instant::now() + DRAIN_PATIENCE;
-        // Before it is told, so that no end of a job is missed. Where that can't be had, less is said in the end.
-        let watch = if self.no_wait { None } else { Call::ask(file, Asked::Watch).ok() };
-        let state = Call::for_state(file, Asked::Drain)?;
-        writeln!(out, "{}", text::draining(&state))?;
-        out.flush()?;
-        let lost = watch.map(|watch| undelivered(watch, &state, end)).unwrap_or_default();
-        self.wait(file, &state, (DRAIN_PATIENCE, end), &lost, out)
+        self.end(file, Asked::Drain, DRAIN_PATIENCE, out)
     }
 
     pub(super) fn stop(&self, file: &ConfigFile, out: &mut dyn Write) -> Result<(), Error> {
-        let state = Call::for_state(file, Asked::Stop)?;
-        writeln!(out, "stopping")?;
-        self.wait(file, &state, (STOP_PATIENCE, Instant::now() + STOP_PATIENCE), &[], out)
+        self.end(file, Asked::Stop, STOP_PATIENCE, out)
+    }
+
+    fn end(
+        &self,
+        file: &ConfigFile,
+        asked: Asked,
+        patience: Duration,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let end = Instant::now() + patience;
+        let is_drain = asked == Asked::Drain;
+        // Before it is told, so that no end of a job is missed. Where that can't be had, less is said in the end.
+        let watch = if self.no_wait { None } else { follow(file).ok() };
+        let state = Call::for_state(file, asked)?;
+        writeln!(out, "{}", if is_drain { text::draining(&state) } else { "stopping".into() })?;
+        out.flush()?;
+        let lost = watch.map(|(watch, following)| undelivered(watch, following, end)).unwrap_or_default();
+        self.wait(file, &state, (patience, end), &lost, out)
     }
 
     fn wait(
@@ -113,9 +121,16 @@ impl End {
     }
 }
 
-/// What was in hand in `state` and is over without having been delivered, once the worker that is watched has ended.
-fn undelivered(mut watch: Call, state: &State, end: Instant) -> Vec<News> {
-    let (mut following, mut lost) = (Following::from(state), Vec::new());
+/// Watches a worker, and what is in its hands from now on.
+fn follow(file: &ConfigFile) -> Result<(Call, Following), CallError> {
+    let mut watch = Call::ask(file, Asked::Watch)?;
+    let first = watch.state()?.ok_or_else(|| CallError::Broken(io::ErrorKind::UnexpectedEof.into()))?;
+    Ok((watch, Following::from(&first)))
+}
+
+/// What was in hand and is over without having been delivered, once the worker that is watched has ended.
+fn undelivered(mut watch: Call, mut following: Following, end: Instant) -> Vec<News> {
+    let mut lost = Vec::new();
     while let Ok(Some(state)) = watch.state() {
         let is_lost = |news: &News| matches!(news, News::Over { .. }) && !news.is_delivered();
         lost.extend(following.look(&state).into_iter().filter(is_lost));

@@ -2,11 +2,11 @@
 
 use crate::door::{Ended, Held, Job, Stamp, State, text};
 
-/// Jobs that were in hand at a moment, and are not known to be over.
+/// Jobs that are in hand from a moment on until the worker takes no more, and are not known to be over.
 pub(super) struct Following {
     jobs: Vec<Followed>,
-    /// Those accepted later are nobody's business here.
-    until: Stamp,
+    /// When the worker was first seen to take no more jobs: those accepted later are nobody's business here.
+    until: Option<Stamp>,
 }
 
 struct Followed {
@@ -31,9 +31,9 @@ pub(super) enum News {
 }
 
 impl Following {
-    /// What is in hand in that state.
+    /// What is in hand from that state on.
     pub(super) fn from(state: &State) -> Self {
-        let mut following = Self { jobs: Vec::new(), until: state.at };
+        let mut following = Self { jobs: Vec::new(), until: None };
         following.find(state);
         for job in &mut following.jobs {
             job.said_held = state.held_results.iter().any(|held| held.job_id == job.job_id);
@@ -41,9 +41,9 @@ impl Following {
         following
     }
 
-    /// Whether nothing is waited for.
+    /// Whether nothing is waited for, and nothing is taken any more.
     pub(super) fn is_over(&self) -> bool {
-        self.jobs.is_empty()
+        self.until.is_some() && self.jobs.is_empty()
     }
 
     /// The jobs that are waited for.
@@ -51,11 +51,8 @@ impl Following {
         self.jobs.iter().map(|job| &*job.job_id)
     }
 
-    /// What a later state has to say.
+    /// What the next state has to say.
     pub(super) fn look(&mut self, state: &State) -> Vec<News> {
-        if state.at < self.until {
-            return Vec::new();
-        }
         self.find(state);
         let mut news = Vec::new();
         self.jobs.retain_mut(|job| {
@@ -85,13 +82,15 @@ impl Following {
     fn find(&mut self, state: &State) {
         let current = current(state).map(|job| (&job.job_id, job.started_at));
         let held = state.held_results.iter().map(|Held { job_id, started_at, .. }| (job_id, *started_at));
-        let is_first = self.jobs.is_empty() && state.at == self.until;
         for (job_id, started_at) in current.chain(held) {
             let is_known = self.jobs.iter().any(|job| job.is(job_id, started_at));
-            if !is_known && (is_first || started_at <= self.until) {
+            if !is_known && self.until.is_none_or(|until| started_at <= until) {
                 let job_id = job_id.clone();
                 self.jobs.push(Followed { job_id, started_at, said_held: false, missed: 0 });
             }
+        }
+        if self.until.is_none() && takes_no_more(state) {
+            self.until = Some(state.at);
         }
     }
 }
@@ -124,6 +123,11 @@ impl std::fmt::Display for News {
     }
 }
 
+fn takes_no_more(state: &State) -> bool {
+    let has_ended = state.session.as_ref().is_some_and(|session| session.state == "ended");
+    has_ended || matches!(state.hindrance(), Some("paused" | "draining"))
+}
+
 fn current(state: &State) -> impl Iterator<Item = &Job> {
     state.current_job.iter()
 }
@@ -152,6 +156,15 @@ mod tests {
         .unwrap()
     }
 
+    /// The same of a worker that takes no more jobs.
+    fn paused(second: u8, current: Option<&Value>, held: &[Value], recent: &[Value]) -> State {
+        let session = serde_json::from_value(json!({
+            "state": "serving", "since": START, "detail": null, "workerId": "w-1", "accepting": false,
+            "hindrance": "paused", "vramThresholdGb": 12,
+        }));
+        State { session: Some(session.unwrap()), ..state(second, current, held, recent) }
+    }
+
     fn said(following: &mut Following, state: &State) -> Vec<String> {
         following.look(state).iter().map(ToString::to_string).collect()
     }
@@ -166,29 +179,44 @@ mod tests {
         assert_eq!(following.jobs().collect::<Vec<_>>(), ["j-1"]);
         let moving = state(11, Some(&one), std::slice::from_ref(&one), std::slice::from_ref(&earlier));
         assert!(said(&mut following, &moving).is_empty(), "seen twice for a moment");
-        let held = state(12, None, std::slice::from_ref(&one), std::slice::from_ref(&earlier));
+        let held = paused(12, None, std::slice::from_ref(&one), std::slice::from_ref(&earlier));
         let line = "job j-1: its result is held until the studio offers the job again";
         assert_eq!(said(&mut following, &held), [line]);
         assert!(said(&mut following, &held).is_empty(), "said once");
         // An older one that was not to be seen, and a newer one that is nobody's business.
-        let shown = state(13, Some(&other), &[one.clone(), job("j-2", 12)], &[]);
+        let shown = paused(13, Some(&other), &[one.clone(), job("j-2", 13)], &[]);
         assert!(said(&mut following, &shown).is_empty());
         assert_eq!(following.jobs().collect::<Vec<_>>(), ["j-1", "j-0"]);
         let mut failed = other;
         failed["outcome"] = "failed".into();
         failed["reason"] = "no room".into();
-        let over = state(14, Some(&job("j-2", 12)), &[], &[failed, one, earlier]);
+        let over = paused(14, Some(&job("j-2", 13)), &[], &[failed, one, earlier]);
         assert_eq!(said(&mut following, &over), ["job j-1: completed", "job j-0: failed: no room"]);
         assert!(following.is_over());
+    }
+
+    /// One that is accepted between the first look and the pause counts, whatever the clock did meanwhile.
+    #[test]
+    fn nothing_is_over_before_the_worker_takes_no_more() {
+        let (one, other) = (job("j-1", 11), job("j-2", 5));
+        let mut following = Following::from(&state(10, None, &[], &[]));
+        assert!(!following.is_over());
+        assert!(said(&mut following, &state(11, Some(&one), &[], &[])).is_empty());
+        assert!(
+            said(&mut following, &state(5, Some(&other), &[], std::slice::from_ref(&one)))
+                == ["job j-1: completed"]
+        );
+        assert!(said(&mut following, &paused(6, Some(&other), &[], &[])).is_empty() && !following.is_over());
+        assert_eq!(said(&mut following, &paused(7, None, &[], &[other])), ["job j-2: completed"]);
+        assert!(following.is_over());
+        assert!(Following::from(&paused(8, None, &[], &[])).is_over());
     }
 
     #[test]
     fn what_was_not_seen_to_end_is_not_called_completed() {
         let begun = state(10, None, &[job("j-1", 5)], &[]);
         let mut following = Following::from(&begun);
-        let before = state(9, None, &[], &[]);
-        let gone = state(11, None, &[], &[]);
-        assert!(said(&mut following, &before).is_empty() && said(&mut following, &before).is_empty());
+        let gone = paused(11, None, &[], &[]);
         assert!(said(&mut following, &gone).is_empty() && !following.is_over());
         let news = following.look(&gone);
         assert!(matches!(&*news, [news] if !news.is_delivered()));

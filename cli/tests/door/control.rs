@@ -207,7 +207,10 @@ fn a_stop_gives_the_running_job_back_and_waits_for_the_end() {
     stopping.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(
         (said.as_str(), stopping.wait().unwrap().code()),
-        ("stopping\nthe worker has ended\n", Some(0))
+        (
+            "stopping\njob j-1: failed: the worker stopped before the job was done (told to stop)\nthe worker has ended\n",
+            Some(0)
+        )
     );
 }
 

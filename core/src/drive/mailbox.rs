@@ -46,14 +46,17 @@ pub(super) enum Wish {
 }
 
 impl Wish {
+    /// Whether a `newer` one adds nothing to this one, whose place before others counts.
+    fn is_the_same_as(&self, newer: &Self) -> bool {
+        matches!((self, newer), (Self::Drain, Self::Drain) | (Self::Stop, Self::Stop))
+    }
+
     /// Whether `newer` makes this one void.
     fn is_superseded_by(&self, newer: &Self) -> bool {
         matches!(
             (self, newer),
             (Self::Pause | Self::Resume, Self::Pause | Self::Resume)
                 | (Self::Threshold(_), Self::Threshold(_))
-                | (Self::Drain, Self::Drain)
-                | (Self::Stop, Self::Stop)
                 | (Self::MakeWay, Self::MakeWay)
                 | (Self::Reconfigure(..), Self::Reconfigure(..))
                 | (Self::Presence(_), Self::Presence(_))
@@ -89,12 +92,15 @@ pub(super) struct Mail {
 }
 
 impl Mailbox {
-    /// Puts a wish in, unless the worker has ended: then it says false. Wishes of one kind take each other's
-    /// place, so that their number is bounded without one being lost.
+    /// Puts a wish in, unless the worker has ended: then it says false. Of wishes of one kind one is kept, so that
+    /// their number is bounded without one being lost.
     pub(super) fn wish(&self, mut wish: Wish) -> bool {
         let mut state = self.lock();
         if state.closed {
             return false;
+        }
+        if state.wishes.iter().any(|older| older.is_the_same_as(&wish)) {
+            return true;
         }
         state.wishes.retain_mut(|older| {
             if !older.is_superseded_by(&wish) {
@@ -191,6 +197,17 @@ mod tests {
         assert!(matches!(wishes[0], Wish::Drain));
         assert!(matches!(wishes[1], Wish::Resume));
         assert!(matches!(wishes[2], Wish::Threshold(gb) if gb > 1.5));
+    }
+
+    /// One that made way before it drained would leave the drain to nobody.
+    #[test]
+    fn another_drain_does_not_take_the_first_ones_place() {
+        let mailbox = Mailbox::default();
+        for wish in [Wish::Drain, Wish::MakeWay, Wish::Drain, Wish::Stop, Wish::MakeWay, Wish::Stop] {
+            assert!(mailbox.wish(wish));
+        }
+        let mut wishes = mailbox.take().wishes;
+        assert!(matches!(wishes.make_contiguous(), [Wish::Drain, Wish::Stop, Wish::MakeWay]));
     }
 
     #[test]

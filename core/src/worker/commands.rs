@@ -268,6 +268,9 @@ impl Worker {
         }
         let bound = self.options.drain_time;
         self.timers.set(Timer::Drain, self.after(bound));
+        // What is held is waited for from now on: a pause may have waited before, but not for the last time.
+        self.session.recovery_over = false;
+        self.timers.clear(Timer::Recover);
         let what = match self.jobs.claimed() {
             Some(job) => format!(
                 "draining: job {} is finished first, within {} s",

@@ -172,6 +172,31 @@ fn a_drain_that_starts_with_a_held_result_waits_for_its_offer_too() {
     assert!(rig.failure("j-1").contains("offered again"), "{:?}", rig.outcomes());
 }
 
+/// Whatever it took no jobs for before, and for however long: only now it is about to end.
+#[test]
+fn a_drain_waits_for_what_is_held_also_when_a_pause_has_waited_before() {
+    for offered in [false, true] {
+        let mut rig = held(&llm("j-1"), answer());
+        rig.command(Command::Pause);
+        rig.pass(secs(61));
+        assert_eq!(rig.last_heartbeat(), (false, None));
+        rig.command(Command::Drain);
+        assert_eq!(rig.last_heartbeat(), (true, None));
+        rig.pass(secs(59));
+        assert!(rig.closed_with().is_empty());
+        if offered {
+            rig.frame(&llm("j-1"));
+            assert_eq!(rig.said(), ["accept", "completeJson"]);
+            rig.ack("completeAck", "j-1");
+        } else {
+            rig.pass(secs(1));
+        }
+        assert_eq!(rig.closed_with(), [1000]);
+        rig.closed(1000);
+        assert_eq!((rig.exit(), rig.completed("j-1")), (Some(Exit::Drained), offered));
+    }
+}
+
 #[test]
 fn a_studio_that_stays_away_holds_up_a_drain_for_the_drain_time() {
     let mut rig = running("j-1");
