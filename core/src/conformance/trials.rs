@@ -68,6 +68,6 @@ fn trial<H: Host>(
 pub fn run(trials: Vec<Trial>) -> ! {
     let mut arguments = Arguments::from_args();
     // They mostly wait; what a few of them say is large.
-    arguments.test_threads.get_or_insert(16);
+    arguments.test_threads.get_or_insert(24);
     libtest_mimic::run(&arguments, trials).exit()
 }
