@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -13,11 +13,13 @@ use futures::future::{Either, select};
 use studio_worker_core::worker::{Exit, Options};
 
 use super::{
-    adopt::{adopt, advise},
+    adopt::advise,
     beside::Beside,
-    disclosure, log_startup_banner, settings,
+    disclosure,
+    known::{Known, configuration},
+    log_startup_banner, settings,
     takeover::{Over, have_watched, take_over, take_up},
-    watch::{Served, UNUSABLE, log_services, watch},
+    watch::{Served, log_services, watch},
 };
 use crate::{
     Error, VERSION,
@@ -106,17 +108,6 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
     }
 }
 
-/// What a worker starts with. One that goes on after it had made way for another version, which came to nothing, does so
-/// with what it `known`: that the configuration was broken meanwhile is no reason to end.
-fn configuration(file: &ConfigFile, known: Option<Config>) -> Result<Config, Error> {
-    let Some(known) = known else { return adopt(file, file.load()?) };
-    let config = engines::usable(file).and_then(|config| adopt(file, config));
-    Ok(config.unwrap_or_else(|error| {
-        log::warn!("{UNUSABLE}: {error}");
-        known
-    }))
-}
-
 fn ended_with(code: u8) -> Result<(), Error> {
     if code == 0 { Ok(()) } else { Err(Error::OnTrial(code)) }
 }
@@ -174,7 +165,8 @@ async fn drive(
     let memory = on.measure().await;
     let mut options = Options::new(settings(&config, &*engine, memory), format!("studio-worker/{VERSION}"));
     options.run_limit = Duration::from_secs(config.job_limit_secs.into());
-    let store = Arc::new(ConfigStore::new(file.clone()));
+    let known = Known::of(config.clone());
+    let store = Arc::new(known.storing(ConfigStore::new(file.clone())));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
     let forwarding = logging::forward_to(handle.clone());
     service::attend(&handle);
@@ -193,8 +185,7 @@ async fn drive(
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
-    let counts = Arc::new(Mutex::new(config.clone()));
-    let (watcher, told, counting) = (Watcher::new(file, config), handle.clone(), Arc::clone(&counts));
+    let (watcher, told, counting) = (Watcher::new(file, config), handle.clone(), known.clone());
     let watching = move || {
         let served = Served { engines, engine, found, memory, on };
         watch(watcher, served, &pace, &told, &counting, &ended);
@@ -213,6 +204,5 @@ async fn drive(
     };
     drop((beside, forwarding, ends));
     let ready = updates.and_then(|updates| updates.take_ready());
-    let counted = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok((exit, ready, counted))
+    Ok((exit, ready, known.config()))
 }

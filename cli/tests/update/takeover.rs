@@ -164,6 +164,27 @@ fn a_configuration_that_breaks_in_a_trial_is_no_fault_of_the_version() {
     assert!(log.contains("since the changed configuration can't be used"), "{log}");
 }
 
+/// It may be registered anew while it is on trial, say: the token of before is none any more then.
+#[test]
+fn who_a_version_on_trial_has_stored_counts_for_the_one_before_also_in_a_broken_configuration() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("session open");
+    let who = studio.register();
+    let does = format!(
+        "sed \"s/^worker_id.*/worker_id = '{}'/; s/^auth_token.*/auth_token = '{}'/; s/^engine.*/engine = 5/\" \
+         \"$2\" > \"$2.new\"\nmv \"$2.new\" \"$2\"\nexit 3",
+        who.worker_id, who.token
+    );
+    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, &does))));
+    let (broken, open) =
+        ("since the changed configuration can't be used", format!("session open as {}", who.worker_id));
+    let goes_on = || worker.log().split_once(broken).is_some_and(|(_, log)| log.contains(&open));
+    wait(goes_on, || worker.log());
+    studio.job_is(&queue(&studio), "completed");
+}
+
 #[test]
 fn a_version_that_gives_up_in_an_outage_goes_back_in_doubt() {
     let (mut studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
