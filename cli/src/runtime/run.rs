@@ -80,6 +80,7 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
             );
         }
         let on_trial = OnTrial::here(&config);
+        let is_on_trial = on_trial.is_some();
         let updates = match &place {
             // One that is on trial is not updated.
             Some(place) if on_trial.is_none() => Updating::From(place.clone(), before.clone()),
@@ -98,6 +99,10 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
                     Over::Ended(code) => return ended_with(code),
                     Over::AsBefore => {}
                 }
+            }
+            // What was ready was let go of meanwhile.
+            (Exit::MadeWay, None, Some(_)) if !is_on_trial => {
+                (before.quiet, before.went_back) = (Duration::ZERO, false);
             }
             (Exit::Drained | Exit::Stopped | Exit::MadeWay, ..) => return Ok(()),
             (exit, ..) => {

@@ -17,7 +17,7 @@ use crate::{
     service::Pulse,
     signals::Shutdown,
     update::{
-        self, AFTER_TROUBLE, Before, Place, Ready, UpdateError,
+        self, AFTER_TROUBLE, Before, Place, Ready, Unremembered, UpdateError,
         supervise::{self, Candidate, OnTrial, Outcome, Remains},
     },
 };
@@ -186,7 +186,7 @@ fn go_back(
     // Where it can't be remembered, at least this process knows. Doubts need a memory, since they end with a welcome.
     if let Err(error) = place.note(|record| record.go_back(version.clone(), &own, why, in_doubt)) {
         log::warn!("what became of an update can't be remembered: {error}");
-        before.refused.push(version.clone());
+        before.refused.push(Unremembered::now(version.clone(), place));
         before.quiet = AFTER_TROUBLE;
     }
     Ok(())

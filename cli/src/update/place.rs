@@ -167,8 +167,12 @@ impl Place {
 
     /// The version of the program that is in place now, if it says one.
     pub(super) fn version(&self) -> Option<Version> {
-        let said = super::bench::version_of(&self.program).ok()?;
-        Version::parse(said.split_whitespace().last()?).ok()
+        says(&self.program)
+    }
+
+    /// Whether it is this version that lies ready.
+    pub(super) fn is_staged(&self, version: &Version) -> bool {
+        says(&self.staged()).as_ref() == Some(version)
     }
 
     /// Whether another program can take its place: its folder can be written.
@@ -287,6 +291,12 @@ impl Place {
             }
         }
     }
+}
+
+/// The version that a program says it is of, if it says one.
+fn says(program: &Path) -> Option<Version> {
+    let said = super::bench::version_of(program).ok()?;
+    Version::parse(said.split_whitespace().last()?).ok()
 }
 
 fn gone(deleted: io::Result<()>) {

@@ -387,7 +387,7 @@ impl OnTrial {
         });
         let (trial, handle, file) = (self.clone(), handle.clone(), file.clone());
         let wait = move || {
-            let (mut said, mut turns, mut is_over) = (None::<Instant>, handle.turns(), false);
+            let (mut said, mut turns, mut asked) = (None::<Instant>, handle.turns(), None::<Instant>);
             while !handle.has_ended() {
                 if cfg!(unix) && trial.watched_by != parent() {
                     // Nobody knows of this process any more: neither a service manager nor a shell.
@@ -402,10 +402,19 @@ impl OnTrial {
                     turns = handle.turns();
                     handle.ring();
                 }
-                let is_due = !is_over && said.is_some() && trial.began.elapsed() >= trial.time;
-                if is_due && !is_paused(&handle.observers().status()) && engines::usable(&file).is_ok() {
-                    is_over = true;
-                    log::info!("the trial is over: this version takes over once it is free");
+                if is_paused(&handle.observers().status()) {
+                    // That takes it back.
+                    asked = None;
+                } else if said.is_some()
+                    && trial.began.elapsed() >= trial.time
+                    && asked.is_none_or(|asked| asked.elapsed() >= SIGN_INTERVAL)
+                    && engines::usable(&file).is_ok()
+                {
+                    if asked.is_none() {
+                        log::info!("the trial is over: this version takes over once it is free");
+                    }
+                    asked = Some(Instant::now());
+                    // Again, for a pause that came and went unseen.
                     handle.make_way();
                 }
                 thread::sleep(LOOK_INTERVAL);

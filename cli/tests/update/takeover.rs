@@ -91,6 +91,54 @@ fn a_pause_holds_a_version_that_is_about_to_take_over() {
     logged_before(&worker, "resumed: jobs are taken again", "is on trial");
 }
 
+/// Who pauses may wait for long with the rest of it, and may decide otherwise meanwhile.
+#[test]
+fn a_pause_lets_go_of_what_was_to_take_over() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let (home, over) = with_long_jobs(&studio, &feed);
+    let worker = home.start();
+    worker.logs("session open");
+    let job = long_job(&studio);
+    feed.lists(&NEXT, next_archive());
+    worker.logs("takes over once the worker is free");
+    assert!(home.run(&["rollback"]).err.contains("another process is about to install"), "{}", worker.log());
+    assert_eq!(home.run(&["pause"]).code, 0);
+    fs::write(&over, "").unwrap();
+    studio.job_is(&job, "completed");
+    // That nobody is at it any more is said by what else is wrong.
+    let is_free = || home.run(&["rollback"]).err.contains("no earlier version");
+    wait(is_free, || home.run(&["rollback"]).err);
+    let config = fs::read_to_string(home.config()).unwrap();
+    rewrite(&home, &format!("auto_update_enabled = false\n{config}"));
+    worker.logs("updates are off");
+    assert_eq!(home.run(&["resume"]).code, 0);
+    let job = studio.queue(&json!({ "kind": "llm", "messages": [{ "role": "user", "content": "hello" }] }));
+    studio.job_is(&job, "completed");
+    let log = worker.log();
+    assert!(!log.contains("is on trial") && !log.contains("made way"), "{log}");
+    // It is taken again when it is wanted again.
+    rewrite(&home, &config);
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+}
+
+/// One who goes back by hand wants to know why nothing comes of it.
+#[test]
+fn what_a_broken_configuration_keeps_waiting_is_said() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    let worker = home.start();
+    worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+    let config = fs::read_to_string(home.config()).unwrap();
+    rewrite(&home, &config.replace("'synthetic'", "'openai'"));
+    assert_eq!(home.run(&["rollback"]).code, 0);
+    worker.logs("what was installed or put back by hand waits until the configuration can be used: ");
+    worker.logs("since the changed configuration can't be used");
+    rewrite(&home, &config);
+    wait(|| at_studio(&studio) == VERSION, || worker.log());
+    assert_eq!(worker.log().matches("waits until the configuration").count(), 1, "{}", worker.log());
+}
+
 #[test]
 fn a_pause_holds_a_version_whose_trial_is_over() {
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
