@@ -115,7 +115,13 @@ pub(super) fn take_over(
     (before.quiet, before.went_back) = (Duration::ZERO, false);
     let Some(config) = usable(file) else { return Ok(Over::AsBefore) };
     match ready {
-        Ready::InUse => Ok(become_it(place, None, file, shutdown, before)),
+        Ready::InUse => {
+            // This version may have fetched it, too, or another one.
+            if let Ok(locked) = place.lock() {
+                place.clear_unwanted(&locked);
+            }
+            Ok(become_it(place, None, file, shutdown, before))
+        }
         Ready::InPlace(version, _locked) => try_in_place(place, &version, (file, &config), shutdown, before),
         Ready::Staged(version, locked) => {
             let candidate = Candidate::ready(place, version.clone());
@@ -130,7 +136,11 @@ pub(super) fn take_over(
                 },
                 Outcome::WentBack { why, in_doubt } => {
                     go_back(place, &version, &why, in_doubt, before)?;
-                    place.clear();
+                    // What was installed by hand lies ready until it is known whether it is to blame.
+                    if !place.record().is_in_doubt() {
+                        place.clear();
+                    }
+                    place.clear_unwanted(&locked);
                     Ok(Over::AsBefore)
                 }
                 Outcome::Untried => {
@@ -159,6 +169,10 @@ fn try_in_place(
             Ok(become_it(place, Some(version), with.0, shutdown, before))
         }
         Outcome::WentBack { why, in_doubt } => {
+            // It was put there by hand: if it is not to blame, it is tried again.
+            if in_doubt && place.old().exists() && place.set_aside() {
+                note(place, |record| record.pending = Some(version.clone()));
+            }
             if let Err(error) = place.put_back() {
                 log::error!("{error}: put a version that works at {} by hand", place.program().display());
             }

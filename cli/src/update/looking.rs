@@ -11,8 +11,8 @@ use studio_worker_core::{
     time::{Mono, Wall},
     transport::{seed, wall_clock},
     update::{
-        AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Policy, Record,
-        Situation, Version,
+        AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Policy, Situation,
+        Version, choose,
     },
 };
 
@@ -138,10 +138,18 @@ impl Looking {
         }
         self.is_settled = true;
         let at_once = self.went_back && self.first.succeeded();
-        if self.place.record().is_in_doubt()
-            && let Err(error) = self.place.note(|record| record.settle_doubts(at_once))
-        {
-            log::debug!("{error}");
+        if !self.place.record().is_in_doubt() {
+            return;
+        }
+        match self.place.note(|record| record.settle_doubts(at_once)) {
+            // It lay ready until now.
+            Ok(()) if at_once => {
+                if let Ok(locked) = self.place.lock() {
+                    self.place.clear_unwanted(&locked);
+                }
+            }
+            Ok(()) => {}
+            Err(error) => log::debug!("{error}"),
         }
     }
 
@@ -154,8 +162,7 @@ impl Looking {
             return;
         }
         let Some(said) = self.news.take() else { return };
-        let forget = |record: &mut Record| record.news = record.news.take().filter(|news| *news != said);
-        if let Err(error) = self.place.note(forget) {
+        if let Err(error) = self.place.note(|record| record.forget_news(&said)) {
             log::debug!("{error}");
         }
     }
@@ -169,7 +176,7 @@ impl Looking {
             self.attention.rests(self.now() + before.quiet);
         }
         self.refused.clone_from(&before.refused);
-        self.news = self.place.record().news;
+        self.news = self.place.record().news_of(&self.own).map(Into::into);
         if let Some(news) = &self.news {
             say_news(news);
         }
@@ -214,6 +221,13 @@ impl Looking {
             Order::Rest(until) => until.since(self.now()),
             Order::Check => {
                 let outcome = self.ask();
+                if let Ok(feed) = &outcome
+                    && let Some(newest) = choose(feed, &self.own, &policy).map(|newest| &newest.version)
+                    && self.place.version().as_ref() == Some(newest)
+                {
+                    // It takes over once it can be started, and is not fetched again for that.
+                    policy.refused.push(newest.clone());
+                }
                 updater.checked(self.now(), &schedule, &policy, outcome);
                 Duration::ZERO
             }

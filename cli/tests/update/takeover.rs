@@ -10,7 +10,7 @@ use crate::{
     beside::{at_studio, queue},
     gate::Gate,
     home::{Home, Worker, wait},
-    release::{Feed, NEXT, archive, broken, next_archive},
+    release::{Feed, NEXT, archive, archive_name, broken, next_archive},
     rig::Rig,
 };
 
@@ -162,6 +162,7 @@ fn nothing_takes_over_while_the_configuration_is_broken() {
     let home = Home::at(&studio, &feed, "");
     let worker = home.start();
     worker.logs("session open");
+    wait(|| feed.asked("/feed") > 0, || worker.log());
     let config = fs::read_to_string(home.config()).unwrap();
     // One that is no configuration, and one whose engine can't be had.
     for (round, broken) in [BROKEN.to_owned(), config.replace("'synthetic'", "'openai'")].iter().enumerate() {
@@ -196,6 +197,15 @@ fn a_configuration_that_breaks_at_the_end_of_a_trial_ends_no_worker() {
     rewrite(&home, &config);
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     assert_eq!(worker.log().matches(" is on trial").count(), 1, "it was tried: {}", worker.log());
+    // Who has become it says so.
+    logged_before(&worker, "the version that is in place takes over", "updated from");
+    assert_eq!(
+        feed.asked(&format!("/{}", archive_name(&NEXT))),
+        1,
+        "it is not fetched again: {}",
+        worker.log()
+    );
+    assert!(!home.files().contains(&".studio-worker.update".into()), "nothing is left: {:?}", home.files());
 }
 
 #[test]
@@ -248,14 +258,51 @@ fn a_version_that_gives_up_in_an_outage_goes_back_in_doubt() {
     assert!(record(&home).contains("\"in_doubt\": true"), "{}", record(&home));
 }
 
-#[test]
-fn a_version_that_found_no_studio_is_tried_again_where_the_one_before_had_to_try_twice() {
-    let (studio, feed) = (Rig::new(), Feed::new());
-    let home = Home::at(&studio, &feed, "");
+/// Has the worker of a home reach its studio through a gate.
+fn behind_a_gate(studio: &Rig, home: &Home) -> Gate {
     let gate = Gate::to(studio.address());
     let config = fs::read_to_string(home.config()).unwrap();
     let direct = studio.address().to_string();
     fs::write(home.config(), config.replace(&direct, &gate.address().to_string())).unwrap();
+    gate
+}
+
+/// It was installed once, by hand, and nothing else would install it again.
+#[test]
+fn what_was_installed_by_hand_is_tried_again_after_an_outage() {
+    for a_worker_runs in [true, false] {
+        let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+        let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+        let gate = behind_a_gate(&studio, &home);
+        let start = || {
+            let worker = home.start();
+            worker.logs("session open");
+            worker
+        };
+        let running = a_worker_runs.then(start);
+        gate.shut(true);
+        assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+        let worker = running.unwrap_or_else(|| home.start());
+        worker.logs("is no good: no studio had welcomed it");
+        worker.logs("no session, trying again");
+        assert_eq!(home.version(), VERSION);
+        gate.shut(false);
+        worker.logs_times("is on trial", 2);
+        worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+        assert_eq!((home.version(), at_studio(&studio)), (NEXT.clone(), NEXT.clone()));
+        assert!(
+            !home.files().contains(&".studio-worker.update".into()),
+            "nothing is left: {:?}",
+            home.files()
+        );
+    }
+}
+
+#[test]
+fn a_version_that_found_no_studio_is_tried_again_where_the_one_before_had_to_try_twice() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let gate = behind_a_gate(&studio, &home);
     let worker = home.start();
     worker.logs("session open");
     feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, "exec sleep 600"))));
