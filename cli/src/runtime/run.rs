@@ -2,6 +2,7 @@
 //! whoever looks for updates.
 
 use std::{
+    mem,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, mpsc},
@@ -81,12 +82,15 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
         }
         let on_trial = OnTrial::here(&config);
         let is_on_trial = on_trial.is_some();
+        // By its owner, when another version ran.
+        let paused = mem::take(&mut before.paused) || on_trial.as_ref().is_some_and(OnTrial::is_paused);
         let updates = match &place {
             // One that is on trial is not updated.
             Some(place) if on_trial.is_none() => Updating::From(place.clone(), before.clone()),
             _ => Updating::Off,
         };
-        let with = With { shutdown: Some(&mut shutdown), metrics, on_trial: on_trial.clone(), updates };
+        let with =
+            With { shutdown: Some(&mut shutdown), metrics, on_trial: on_trial.clone(), updates, paused };
         let (exit, ready, counted) = on.block_on(drive(file.clone(), config, on, with))??;
         known = Some(counted);
         drop(lock);
@@ -130,6 +134,7 @@ struct With<'a> {
     metrics: Option<Listening>,
     on_trial: Option<OnTrial>,
     updates: Updating,
+    paused: bool,
 }
 
 /// Drives a worker, its configuration's watcher and, if there is one, the operator's way to end it. The caller sees to
@@ -141,7 +146,13 @@ pub async fn run_loops(
     on: Runtime,
     mut shutdown: Option<Shutdown>,
 ) -> Result<Exit, Error> {
-    let with = With { shutdown: shutdown.as_mut(), metrics: None, on_trial: None, updates: Updating::Off };
+    let with = With {
+        shutdown: shutdown.as_mut(),
+        metrics: None,
+        on_trial: None,
+        updates: Updating::Off,
+        paused: false,
+    };
     drive(file, config, on, with).await.map(|(exit, ..)| exit)
 }
 
@@ -152,7 +163,7 @@ async fn drive(
     on: Runtime,
     with: With<'_>,
 ) -> Result<(Exit, Option<Ready>, Config), Error> {
-    let With { shutdown, metrics, on_trial, updates } = with;
+    let With { shutdown, metrics, on_trial, updates, paused } = with;
     let pace = Pace::of(&config);
     let engines = engines::build(&config, &pace)
         .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
@@ -173,6 +184,9 @@ async fn drive(
     let known = Known::of(config.clone());
     let store = Arc::new(known.storing(ConfigStore::new(file.clone())));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
+    if paused {
+        handle.pause();
+    }
     let forwarding = logging::forward_to(handle.clone());
     service::attend(&handle);
     // Whoever looks for updates says here where it stands.

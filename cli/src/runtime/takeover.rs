@@ -125,7 +125,7 @@ pub(super) fn take_over(
         Ready::InPlace(version, _locked) => try_in_place(place, &version, (file, &config), shutdown, before),
         Ready::Staged(version, locked) => {
             let candidate = Candidate::ready(place, version.clone());
-            match try_out(&candidate, (file, &config), shutdown) {
+            match try_out(&candidate, (file, &config), shutdown, before) {
                 Outcome::Kept => match place.put_ready(&version, true, &locked) {
                     Ok(()) => Ok(become_it(place, Some(&version), file, shutdown, before)),
                     Err(error) => {
@@ -162,7 +162,7 @@ fn try_in_place(
     before: &mut Before,
 ) -> Result<Over, Error> {
     let candidate = Candidate::in_place(place, version.clone());
-    match try_out(&candidate, with, shutdown) {
+    match try_out(&candidate, with, shutdown, before) {
         Outcome::Kept => {
             let own = update::own_version()?;
             note(place, |record| record.keep(version, own));
@@ -207,7 +207,12 @@ fn go_back(
 }
 
 /// Watches a version on its trial.
-fn try_out(candidate: &Candidate, with: (&ConfigFile, &Config), shutdown: &mut Shutdown) -> Outcome {
+fn try_out(
+    candidate: &Candidate,
+    with: (&ConfigFile, &Config),
+    shutdown: &mut Shutdown,
+    before: &mut Before,
+) -> Outcome {
     let pulse = Pulse::of_this_process();
     pulse.say(&format!("version {} is on trial", candidate.version()));
     let on_look = |welcomed| {
@@ -216,7 +221,9 @@ fn try_out(candidate: &Candidate, with: (&ConfigFile, &Config), shutdown: &mut S
             pulse.ready();
         }
     };
-    supervise::watch(candidate, with, shutdown, on_look)
+    let (outcome, is_paused) = supervise::watch(candidate, with, shutdown, on_look);
+    before.paused = is_paused;
+    outcome
 }
 
 /// The configuration, unless no version could start with it: it is looked at again once it can be used.

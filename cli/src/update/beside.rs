@@ -39,6 +39,8 @@ pub struct Before {
     pub refused: Vec<Unremembered>,
     /// Whether a version went back right before.
     pub went_back: bool,
+    /// Whether the owner has paused that one: the worker that goes on is paused.
+    pub paused: bool,
 }
 
 /// Looks for updates as long as it lives.

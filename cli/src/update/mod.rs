@@ -15,7 +15,8 @@
 //! | `attention` | when that thread looks at what others did |
 //! | `found` | what others have made ready or put in place |
 //! | [`supervise`] | the trial |
-//! | `listen` | what a version on trial says |
+//! | `on_trial` | what a version on trial says |
+//! | `listen` | how that is heard |
 //! | `owner` | whose the files are that root makes |
 
 mod attention;
@@ -25,6 +26,7 @@ mod by_hand;
 mod found;
 mod listen;
 mod looking;
+mod on_trial;
 mod owner;
 mod place;
 pub mod supervise;

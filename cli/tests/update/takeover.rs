@@ -1,6 +1,6 @@
 //! What comes while one version takes over from another: a signal, a pause, a broken configuration, an outage.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, process::Command, sync::Arc};
 
 use serde_json::json;
 use studio_worker::VERSION;
@@ -10,7 +10,7 @@ use crate::{
     beside::{at_studio, queue},
     gate::Gate,
     home::{Home, Worker, wait},
-    release::{Feed, NEXT, archive, archive_name, broken, next_archive},
+    release::{Feed, NEXT, archive, archive_name, broken, next_archive, program},
     rig::Rig,
 };
 
@@ -53,6 +53,12 @@ fn logged_before(worker: &Worker, first: &str, then: &str) {
     worker.logs(then);
     let log = worker.log();
     assert!(log.find(first).is_some_and(|at| at < log.find(then).unwrap()), "{log}");
+}
+
+/// Waits until something was logged after something else was.
+fn logged_after(worker: &Worker, first: &str, then: &str) {
+    let is_logged = || worker.log().split_once(first).is_some_and(|(_, log)| log.contains(then));
+    wait(is_logged, || worker.log());
 }
 
 #[test]
@@ -156,6 +162,42 @@ fn a_pause_holds_a_version_whose_trial_is_over() {
     logged_before(&worker, "resumed: jobs are taken again", "updated from");
 }
 
+/// A pause ends with its owner's word, and not with a version that is no good.
+#[test]
+fn a_pause_outlives_the_version_on_trial() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    home.tries_for(300);
+    let beside = |name| home.config().with_file_name(name);
+    let (real, dies) = (beside("real"), beside("dies"));
+    // Put there by another process, as in `Home::new`.
+    fs::write(beside("written"), program(&NEXT)).unwrap();
+    assert!(Command::new("cp").arg(beside("written")).arg(&real).status().unwrap().success());
+    assert!(Command::new("chmod").arg("755").arg(&real).status().unwrap().success());
+    let does = format!(
+        "( while [ ! -e '{0}' ]; do sleep 0.05; done; rm '{0}'; kill -9 $$ ) > /dev/null 2>&1 &\nexec '{1}' \"$@\"",
+        dies.display(),
+        real.display()
+    );
+    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, &does))));
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    assert_eq!(home.run(&["pause"]).code, 0);
+    let job = queue(&studio);
+    // The version on trial, its second start, and the version before.
+    let (paused, open) = ("paused: no more jobs are taken", "session open");
+    for times in 2..=3 {
+        fs::write(&dies, "").unwrap();
+        worker.logs_times(paused, times);
+        worker.logs_times(open, times + 1);
+    }
+    worker.logs("is no good: it ended by itself twice");
+    wait(|| at_studio(&studio) == VERSION, || worker.log());
+    assert_eq!(studio.job(&job)["state"], "queued", "{}", worker.log());
+    assert_eq!(home.run(&["resume"]).code, 0);
+    studio.job_is(&job, "completed");
+}
+
 #[test]
 fn nothing_takes_over_while_the_configuration_is_broken() {
     let (studio, feed) = (Rig::new(), Feed::new());
@@ -236,10 +278,8 @@ fn who_a_version_on_trial_has_stored_counts_for_the_one_before_also_in_a_broken_
         who.worker_id, who.token
     );
     feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, &does))));
-    let (broken, open) =
-        ("since the changed configuration can't be used", format!("session open as {}", who.worker_id));
-    let goes_on = || worker.log().split_once(broken).is_some_and(|(_, log)| log.contains(&open));
-    wait(goes_on, || worker.log());
+    let open = format!("session open as {}", who.worker_id);
+    logged_after(&worker, "since the changed configuration can't be used", &open);
     studio.job_is(&queue(&studio), "completed");
 }
 
@@ -268,34 +308,34 @@ fn behind_a_gate(studio: &Rig, home: &Home) -> Gate {
 }
 
 /// It was installed once, by hand, and nothing else would install it again.
+fn is_tried_again_after_an_outage(a_worker_runs: bool) {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    let gate = behind_a_gate(&studio, &home);
+    let running = a_worker_runs.then(|| home.start());
+    if let Some(worker) = &running {
+        worker.logs("session open");
+    }
+    gate.shut(true);
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    let worker = running.unwrap_or_else(|| home.start());
+    logged_after(&worker, "is no good: no studio had welcomed it", "no session, trying again");
+    assert_eq!(home.version(), VERSION);
+    gate.shut(false);
+    worker.logs_times("is on trial", 2);
+    worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+    assert_eq!((home.version(), at_studio(&studio)), (NEXT.clone(), NEXT.clone()));
+    assert!(!home.files().contains(&".studio-worker.update".into()), "nothing is left: {:?}", home.files());
+}
+
 #[test]
 fn what_was_installed_by_hand_is_tried_again_after_an_outage() {
-    for a_worker_runs in [true, false] {
-        let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
-        let home = Home::at(&studio, &feed, "auto_update_enabled = false");
-        let gate = behind_a_gate(&studio, &home);
-        let start = || {
-            let worker = home.start();
-            worker.logs("session open");
-            worker
-        };
-        let running = a_worker_runs.then(start);
-        gate.shut(true);
-        assert_eq!(home.run(&["check-update", "--install"]).code, 0);
-        let worker = running.unwrap_or_else(|| home.start());
-        worker.logs("is no good: no studio had welcomed it");
-        worker.logs("no session, trying again");
-        assert_eq!(home.version(), VERSION);
-        gate.shut(false);
-        worker.logs_times("is on trial", 2);
-        worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
-        assert_eq!((home.version(), at_studio(&studio)), (NEXT.clone(), NEXT.clone()));
-        assert!(
-            !home.files().contains(&".studio-worker.update".into()),
-            "nothing is left: {:?}",
-            home.files()
-        );
-    }
+    is_tried_again_after_an_outage(true);
+}
+
+#[test]
+fn what_was_installed_while_no_worker_ran_is_tried_again_after_an_outage() {
+    is_tried_again_after_an_outage(false);
 }
 
 #[test]
