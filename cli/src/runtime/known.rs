@@ -75,7 +75,9 @@ impl Store for Storing {
         let saved = self.store.save(changes);
         // Also where it could not be saved it is who the worker is.
         let mut known = self.known.lock();
-        changes.iter().for_each(|change| known.identity.set(change));
+        for change in changes {
+            known.identity.set(change);
+        }
         saved
     }
 }

@@ -82,31 +82,31 @@ mod tests {
         Mono::from_micros(secs * 1_000_000)
     }
 
-    fn stamp(secs: u64) -> Option<SystemTime> {
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(secs))
+    fn stamp(secs: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
     }
 
     #[test]
     fn what_led_to_nothing_is_looked_at_again_after_a_while_and_what_is_new_at_once() {
         let mut attention = Attention::default();
-        assert!(attention.is_due(at(0), stamp(1)));
-        attention.looked(stamp(1));
+        assert!(attention.is_due(at(0), Some(stamp(1))));
+        attention.looked(Some(stamp(1)));
         attention.rests(at(100));
-        assert!(!attention.is_due(at(99), stamp(1)));
-        assert!(attention.is_due(at(99), stamp(2)), "it is new");
-        attention.looked(stamp(2));
-        assert!(!attention.is_due(at(99), stamp(2)));
-        assert!(attention.is_due(at(100), stamp(2)), "whatever it was that hindered may be over");
-        attention.looked(stamp(2));
-        assert!(!attention.is_due(at(1_000), stamp(2)), "once");
+        assert!(!attention.is_due(at(99), Some(stamp(1))));
+        assert!(attention.is_due(at(99), Some(stamp(2))), "it is new");
+        attention.looked(Some(stamp(2)));
+        assert!(!attention.is_due(at(99), Some(stamp(2))));
+        assert!(attention.is_due(at(100), Some(stamp(2))), "whatever it was that hindered may be over");
+        attention.looked(Some(stamp(2)));
+        assert!(!attention.is_due(at(1_000), Some(stamp(2))), "once");
     }
 
     #[test]
     fn what_could_not_be_remembered_counts_until_somebody_wants_it_anew() {
         let (version, other) = (Version::new(1, 0, 1), Version::new(1, 0, 2));
-        let refused = Unremembered { version: version.clone(), stamp: stamp(1) };
-        assert!(refused.counts(stamp(1), &[Some(&version)]), "that it was wanted is why it was tried");
-        assert!(refused.counts(stamp(2), &[Some(&other), None]));
-        assert!(!refused.counts(stamp(2), &[None, Some(&version)]));
+        let refused = Unremembered { version: version.clone(), stamp: Some(stamp(1)) };
+        assert!(refused.counts(Some(stamp(1)), &[Some(&version)]), "that it was wanted is why it was tried");
+        assert!(refused.counts(Some(stamp(2)), &[Some(&other), None]));
+        assert!(!refused.counts(Some(stamp(2)), &[None, Some(&version)]));
     }
 }

@@ -169,14 +169,14 @@ fn a_pause_outlives_the_version_on_trial() {
     let home = Home::at(&studio, &feed, "");
     home.tries_for(300);
     let beside = |name| home.config().with_file_name(name);
-    let (real, dies) = (beside("real"), beside("dies"));
+    let (real, deadly) = (beside("real"), beside("deadly"));
     // Put there by another process, as in `Home::new`.
     fs::write(beside("written"), program(&NEXT)).unwrap();
     assert!(Command::new("cp").arg(beside("written")).arg(&real).status().unwrap().success());
     assert!(Command::new("chmod").arg("755").arg(&real).status().unwrap().success());
     let does = format!(
         "( while [ ! -e '{0}' ]; do sleep 0.05; done; rm '{0}'; kill -9 $$ ) > /dev/null 2>&1 &\nexec '{1}' \"$@\"",
-        dies.display(),
+        deadly.display(),
         real.display()
     );
     feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, &does))));
@@ -187,7 +187,7 @@ fn a_pause_outlives_the_version_on_trial() {
     // The version on trial, its second start, and the version before.
     let (paused, open) = ("paused: no more jobs are taken", "session open");
     for times in 2..=3 {
-        fs::write(&dies, "").unwrap();
+        fs::write(&deadly, "").unwrap();
         worker.logs_times(paused, times);
         worker.logs_times(open, times + 1);
     }
