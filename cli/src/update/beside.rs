@@ -88,7 +88,7 @@ impl AutoUpdates {
         Self { ready, _ends: ends }
     }
 
-    /// What takes over.
+    /// What takes over, unless it was let go of: then the worker goes on as before.
     pub fn take_ready(&self) -> Option<Ready> {
         lock(&self.ready).take()
     }

@@ -391,7 +391,7 @@ impl Looking {
     /// end of that, and what was decided is decided anew then; so does one who wants no updates any more, of what the feed has.
     fn waits(&mut self, updater: &mut AutoUpdater) -> bool {
         let Some(from) = self.waiting else { return false };
-        let is_paused = super::is_paused(&self.handle.observers().status());
+        let is_paused = self.situation(false).paused;
         if !is_paused && (from == From::Hand || policy(&self.config, &self.place).enabled) {
             // A pause that came and went has taken it back.
             self.handle.make_way();
