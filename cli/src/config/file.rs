@@ -8,12 +8,13 @@ use std::{
 };
 
 use directories::ProjectDirs;
+use studio_worker_core::worker::Identity;
 use tempfile::NamedTempFile;
 
 use super::{
     Config, ConfigError,
     document::{Document, Edit, line_of},
-    read::KEYS,
+    read::{self, KEYS},
     template::TEMPLATE,
 };
 use crate::lock;
@@ -60,6 +61,13 @@ impl ConfigFile {
             }
             outcome => outcome,
         }
+    }
+
+    /// Reads who the worker is, also where something else in it can't be used.
+    pub(crate) fn identity(&self) -> Result<Identity, ConfigError> {
+        let text = self.read()?;
+        let document = Document::parse(&text).map_err(|syntax| syntax.at(&self.path))?;
+        read::identity(&document, &self.path)
     }
 
     /// The keys at the top level that this program doesn't know, each with its line: they are kept, and mean nothing.

@@ -67,14 +67,7 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
             ApiBase::parse(url).map_err(|problem| error("api_base_url", problem.to_string()))?;
     }
     config.ca_file = fields.file("ca_file")?;
-    config.identity = Identity {
-        install_id: fields.filled("install_id")?,
-        registration_secret: fields.secret("registration_secret", logging::learn_issued)?,
-        registration_request_id: fields.filled("registration_request_id")?,
-        registration_rejected: fields.text("registration_rejected")?,
-        worker_id: fields.filled("worker_id")?,
-        auth_token: fields.secret("auth_token", logging::learn_issued)?,
-    };
+    config.identity = fields.identity()?;
     config.label = fields.filled("label")?;
     fields.set(&mut config.vram_threshold_gb, "vram_threshold_gb", Fields::gigabytes)?;
     fields.set(&mut config.auto_start, "auto_start", Fields::switch)?;
@@ -124,6 +117,11 @@ pub(super) fn config(document: &Document, path: &Path) -> Result<Config, ConfigE
     Ok(config)
 }
 
+/// Reads who the worker is, whatever else the document says.
+pub(super) fn identity(document: &Document, path: &Path) -> Result<Identity, ConfigError> {
+    Fields { document, path }.identity()
+}
+
 pub(super) struct Fields<'a> {
     pub(super) document: &'a Document,
     path: &'a Path,
@@ -133,6 +131,17 @@ impl Fields<'_> {
     pub(super) fn error(&self, key: &'static str, problem: String) -> ConfigError {
         let line = self.document.line_of(key);
         ConfigError::Value { path: self.path.to_owned(), line, key, problem }
+    }
+
+    fn identity(&self) -> Result<Identity, ConfigError> {
+        Ok(Identity {
+            install_id: self.filled("install_id")?,
+            registration_secret: self.secret("registration_secret", logging::learn_issued)?,
+            registration_request_id: self.filled("registration_request_id")?,
+            registration_rejected: self.text("registration_rejected")?,
+            worker_id: self.filled("worker_id")?,
+            auth_token: self.secret("auth_token", logging::learn_issued)?,
+        })
     }
 
     /// Sets `field` when the key is there.

@@ -11,6 +11,7 @@
 
 mod adopt;
 mod beside;
+mod known;
 mod run;
 mod takeover;
 mod watch;

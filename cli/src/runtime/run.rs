@@ -2,9 +2,10 @@
 //! whoever looks for updates.
 
 use std::{
+    mem,
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -13,11 +14,13 @@ use futures::future::{Either, select};
 use studio_worker_core::worker::{Exit, Options};
 
 use super::{
-    adopt::{adopt, advise},
+    adopt::advise,
     beside::Beside,
-    disclosure, log_startup_banner, settings,
+    disclosure,
+    known::{Known, configuration},
+    log_startup_banner, settings,
     takeover::{Over, have_watched, take_over, take_up},
-    watch::{Served, UNUSABLE, log_services, watch},
+    watch::{Served, log_services, watch},
 };
 use crate::{
     Error, VERSION,
@@ -78,12 +81,16 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
             );
         }
         let on_trial = OnTrial::here(&config);
+        let is_on_trial = on_trial.is_some();
+        // By its owner, when another version ran.
+        let paused = mem::take(&mut before.paused) || on_trial.as_ref().is_some_and(OnTrial::is_paused);
         let updates = match &place {
             // One that is on trial is not updated.
             Some(place) if on_trial.is_none() => Updating::From(place.clone(), before.clone()),
             _ => Updating::Off,
         };
-        let with = With { shutdown: Some(&mut shutdown), metrics, on_trial: on_trial.clone(), updates };
+        let with =
+            With { shutdown: Some(&mut shutdown), metrics, on_trial: on_trial.clone(), updates, paused };
         let (exit, ready, counted) = on.block_on(drive(file.clone(), config, on, with))??;
         known = Some(counted);
         drop(lock);
@@ -97,6 +104,10 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
                     Over::AsBefore => {}
                 }
             }
+            // What was ready was let go of meanwhile.
+            (Exit::MadeWay, None, Some(_)) if !is_on_trial => {
+                (before.quiet, before.went_back) = (Duration::ZERO, false);
+            }
             (Exit::Drained | Exit::Stopped | Exit::MadeWay, ..) => return Ok(()),
             (exit, ..) => {
                 advise(&exit, file);
@@ -104,17 +115,6 @@ pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> 
             }
         }
     }
-}
-
-/// What a worker starts with. One that goes on after it had made way for another version, which came to nothing, does so
-/// with what it `known`: that the configuration was broken meanwhile is no reason to end.
-fn configuration(file: &ConfigFile, known: Option<Config>) -> Result<Config, Error> {
-    let Some(known) = known else { return adopt(file, file.load()?) };
-    let config = engines::usable(file).and_then(|config| adopt(file, config));
-    Ok(config.unwrap_or_else(|error| {
-        log::warn!("{UNUSABLE}: {error}");
-        known
-    }))
 }
 
 fn ended_with(code: u8) -> Result<(), Error> {
@@ -134,6 +134,7 @@ struct With<'a> {
     metrics: Option<Listening>,
     on_trial: Option<OnTrial>,
     updates: Updating,
+    paused: bool,
 }
 
 /// Drives a worker, its configuration's watcher and, if there is one, the operator's way to end it. The caller sees to
@@ -145,7 +146,13 @@ pub async fn run_loops(
     on: Runtime,
     mut shutdown: Option<Shutdown>,
 ) -> Result<Exit, Error> {
-    let with = With { shutdown: shutdown.as_mut(), metrics: None, on_trial: None, updates: Updating::Off };
+    let with = With {
+        shutdown: shutdown.as_mut(),
+        metrics: None,
+        on_trial: None,
+        updates: Updating::Off,
+        paused: false,
+    };
     drive(file, config, on, with).await.map(|(exit, ..)| exit)
 }
 
@@ -156,7 +163,7 @@ async fn drive(
     on: Runtime,
     with: With<'_>,
 ) -> Result<(Exit, Option<Ready>, Config), Error> {
-    let With { shutdown, metrics, on_trial, updates } = with;
+    let With { shutdown, metrics, on_trial, updates, paused } = with;
     let pace = Pace::of(&config);
     let engines = engines::build(&config, &pace)
         .map_err(|problem| Error::Engine { path: file.path().to_owned(), problem })?;
@@ -174,8 +181,12 @@ async fn drive(
     let memory = on.measure().await;
     let mut options = Options::new(settings(&config, &*engine, memory), format!("studio-worker/{VERSION}"));
     options.run_limit = Duration::from_secs(config.job_limit_secs.into());
-    let store = Arc::new(ConfigStore::new(file.clone()));
+    let known = Known::of(config.clone());
+    let store = Arc::new(known.storing(ConfigStore::new(file.clone())));
     let (handle, driving) = on.start(options, Arc::clone(&engine), store)?;
+    if paused {
+        handle.pause();
+    }
     let forwarding = logging::forward_to(handle.clone());
     service::attend(&handle);
     // Whoever looks for updates says here where it stands.
@@ -193,8 +204,7 @@ async fn drive(
     // On a thread of its own: a file system that hangs must not silence the worker, and a thread that sleeps costs less
     // than a timer, which wakes two others.
     let (ends, ended) = mpsc::channel();
-    let counts = Arc::new(Mutex::new(config.clone()));
-    let (watcher, told, counting) = (Watcher::new(file, config), handle.clone(), Arc::clone(&counts));
+    let (watcher, told, counting) = (Watcher::new(file, config), handle.clone(), known.clone());
     let watching = move || {
         let served = Served { engines, engine, found, memory, on };
         watch(watcher, served, &pace, &told, &counting, &ended);
@@ -213,6 +223,5 @@ async fn drive(
     };
     drop((beside, forwarding, ends));
     let ready = updates.and_then(|updates| updates.take_ready());
-    let counted = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok((exit, ready, counted))
+    Ok((exit, ready, known.config()))
 }

@@ -17,7 +17,7 @@ use crate::{
     service::Pulse,
     signals::Shutdown,
     update::{
-        self, AFTER_TROUBLE, Before, Place, Ready, UpdateError,
+        self, AFTER_TROUBLE, Before, Place, Ready, Unremembered, UpdateError,
         supervise::{self, Candidate, OnTrial, Outcome, Remains},
     },
 };
@@ -115,11 +115,17 @@ pub(super) fn take_over(
     (before.quiet, before.went_back) = (Duration::ZERO, false);
     let Some(config) = usable(file) else { return Ok(Over::AsBefore) };
     match ready {
-        Ready::InUse => Ok(become_it(place, None, file, shutdown, before)),
+        Ready::InUse => {
+            // This version may have fetched it, too, or another one.
+            if let Ok(locked) = place.lock() {
+                place.clear_unwanted(&locked);
+            }
+            Ok(become_it(place, None, file, shutdown, before))
+        }
         Ready::InPlace(version, _locked) => try_in_place(place, &version, (file, &config), shutdown, before),
         Ready::Staged(version, locked) => {
             let candidate = Candidate::ready(place, version.clone());
-            match try_out(&candidate, (file, &config), shutdown) {
+            match try_out(&candidate, (file, &config), shutdown, before) {
                 Outcome::Kept => match place.put_ready(&version, true, &locked) {
                     Ok(()) => Ok(become_it(place, Some(&version), file, shutdown, before)),
                     Err(error) => {
@@ -130,7 +136,11 @@ pub(super) fn take_over(
                 },
                 Outcome::WentBack { why, in_doubt } => {
                     go_back(place, &version, &why, in_doubt, before)?;
-                    place.clear();
+                    // What was installed by hand lies ready until it is known whether it is to blame.
+                    if !place.record().is_in_doubt() {
+                        place.clear();
+                    }
+                    place.clear_unwanted(&locked);
                     Ok(Over::AsBefore)
                 }
                 Outcome::Untried => {
@@ -152,13 +162,17 @@ fn try_in_place(
     before: &mut Before,
 ) -> Result<Over, Error> {
     let candidate = Candidate::in_place(place, version.clone());
-    match try_out(&candidate, with, shutdown) {
+    match try_out(&candidate, with, shutdown, before) {
         Outcome::Kept => {
             let own = update::own_version()?;
             note(place, |record| record.keep(version, own));
             Ok(become_it(place, Some(version), with.0, shutdown, before))
         }
         Outcome::WentBack { why, in_doubt } => {
+            // It was put there by hand: if it is not to blame, it is tried again.
+            if in_doubt && place.old().exists() && place.set_aside() {
+                note(place, |record| record.pending = Some(version.clone()));
+            }
             if let Err(error) = place.put_back() {
                 log::error!("{error}: put a version that works at {} by hand", place.program().display());
             }
@@ -186,14 +200,19 @@ fn go_back(
     // Where it can't be remembered, at least this process knows. Doubts need a memory, since they end with a welcome.
     if let Err(error) = place.note(|record| record.go_back(version.clone(), &own, why, in_doubt)) {
         log::warn!("what became of an update can't be remembered: {error}");
-        before.refused.push(version.clone());
+        before.refused.push(Unremembered::now(version.clone(), place));
         before.quiet = AFTER_TROUBLE;
     }
     Ok(())
 }
 
 /// Watches a version on its trial.
-fn try_out(candidate: &Candidate, with: (&ConfigFile, &Config), shutdown: &mut Shutdown) -> Outcome {
+fn try_out(
+    candidate: &Candidate,
+    with: (&ConfigFile, &Config),
+    shutdown: &mut Shutdown,
+    before: &mut Before,
+) -> Outcome {
     let pulse = Pulse::of_this_process();
     pulse.say(&format!("version {} is on trial", candidate.version()));
     let on_look = |welcomed| {
@@ -202,7 +221,9 @@ fn try_out(candidate: &Candidate, with: (&ConfigFile, &Config), shutdown: &mut S
             pulse.ready();
         }
     };
-    supervise::watch(candidate, with, shutdown, on_look)
+    let (outcome, is_paused) = supervise::watch(candidate, with, shutdown, on_look);
+    before.paused = is_paused;
+    outcome
 }
 
 /// The configuration, unless no version could start with it: it is looked at again once it can be used.

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         mpsc::{self, RecvTimeoutError},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use studio_worker_core::{
     machine::Memory,
 };
 
-use super::{build_capabilities, settings};
+use super::{build_capabilities, known::Known, settings};
 use crate::{
     Error,
     config::{Config, Seen, Watcher},
@@ -69,7 +69,7 @@ pub(super) fn watch(
     mut served: Served,
     pace: &Pace,
     handle: &WorkerHandle,
-    counts: &Mutex<Config>,
+    counts: &Known,
     ended: &mpsc::Receiver<Infallible>,
 ) {
     let mut known = watcher.config().clone();
@@ -96,6 +96,7 @@ pub(super) fn watch(
             }
             continue;
         };
+        counts.is(&config.identity);
         pace.follow(&config);
         if known.ca_file != config.ca_file {
             log::warn!("the key `ca_file` changed: that counts from the next start of the worker");
@@ -119,7 +120,7 @@ pub(super) fn watch(
         log::debug!("the configuration changed");
         handle.reconfigure(settings(&config, &*served.engine, served.memory), changed);
         known = *config;
-        counts.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
+        counts.becomes(&known);
     }
 }
 

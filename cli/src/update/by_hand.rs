@@ -124,6 +124,10 @@ pub fn auto_update_tick(config: &Config, on: Runtime, place: &Place, busy: bool)
         Err(error) => return AutoUpdateDecision::CheckError { reason: error.to_string() },
     };
     let Some(version) = checked.newer().cloned() else { return AutoUpdateDecision::UpToDate };
+    if place.version().as_ref() == Some(&version) {
+        // It is the program of the next start already.
+        return AutoUpdateDecision::UpToDate;
+    }
     if busy {
         return AutoUpdateDecision::SkippedBusy;
     }

@@ -11,16 +11,22 @@
 //! | `bench` | signature, archive, and what a program says of its version |
 //! | `by_hand` | `check-update`, `rollback` |
 //! | `beside` | the thread that looks, beside a worker |
+//! | `looking` | what that thread does |
+//! | `attention` | when that thread looks at what others did |
 //! | `found` | what others have made ready or put in place |
 //! | [`supervise`] | the trial |
-//! | `listen` | what a version on trial says |
+//! | `on_trial` | what a version on trial says |
+//! | `listen` | how that is heard |
 //! | `owner` | whose the files are that root makes |
 
+mod attention;
 mod bench;
 mod beside;
 mod by_hand;
 mod found;
 mod listen;
+mod looking;
+mod on_trial;
 mod owner;
 mod place;
 pub mod supervise;
@@ -37,6 +43,7 @@ use studio_worker_core::{
     worker::Hindrance,
 };
 
+pub use attention::Unremembered;
 pub use bench::check_key;
 pub use beside::{AutoUpdates, Before, Ready};
 pub use by_hand::{Checked, auto_update_tick, check, install, roll_back};

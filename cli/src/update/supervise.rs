@@ -2,35 +2,29 @@
 //! knows. What is decided is decided by [`Trial`].
 //!
 //! The new version knows by a variable that it is on trial, and says how it fares on its stdout, which is a pipe, line by line:
-//! that it is welcomed and turns, that it was told to end, that it has lived through its time and hands over. Then it takes its
+//! that it is welcomed and turns, that it was paused or resumed, that it was told to end, that it has lived through its time and hands over. Then it takes its
 //! place, and the old version becomes it, with the same arguments.
 
 use std::{
     env,
     ffi::OsString,
-    fs::File,
-    io::{self, PipeWriter, Write as _},
+    io::{self, PipeWriter},
     path::{Path, PathBuf},
     process::{Child, Command},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use studio_worker_core::{
-    drive::WorkerHandle,
     time::Mono,
     update::{
-        SIGN_INTERVAL, Trial, Verdict, Version,
+        Trial, Verdict, Version,
         trial::{End, Seen, ending},
     },
-    worker::Exit,
 };
 
-use super::{Place, is_paused, listen::Listening, own_version, place::SUPERVISED};
+pub use super::on_trial::OnTrial;
+use super::{Place, listen::Listening, own_version, place::SUPERVISED};
 use crate::{
     config::{Config, ConfigFile},
     engines,
@@ -39,25 +33,31 @@ use crate::{
 };
 
 /// Tells a version that it is on trial: where it says how it fares.
-const ON_TRIAL: &str = "STUDIO_WORKER_ON_TRIAL";
-const STDOUT: &str = "stdout";
+pub(super) const ON_TRIAL: &str = "STUDIO_WORKER_ON_TRIAL";
+pub(super) const STDOUT: &str = "stdout";
 
 /// Tells it which process watches it.
-const WATCHED_BY: &str = "STUDIO_WORKER_WATCHED_BY";
+pub(super) const WATCHED_BY: &str = "STUDIO_WORKER_WATCHED_BY";
 
 /// Tells a version that it has passed its trial, also where nothing could be remembered of that.
 const TRIED: &str = "STUDIO_WORKER_TRIED";
 
+/// Tells it that it is paused: the one before it was.
+pub(super) const IS_PAUSED: &str = "STUDIO_WORKER_PAUSED";
+
 /// Its welcome, and every few seconds that it turns.
-const ALIVE: &str = "alive";
-const REFUSED: &str = "refused";
-const UNREACHED: &str = "unreached";
-const TOLD: &str = "told to end";
-const PASSED: &str = "passed";
-const WORDS: &[&str] = &[ALIVE, REFUSED, UNREACHED, TOLD, PASSED];
+pub(super) const ALIVE: &str = "alive";
+pub(super) const REFUSED: &str = "refused";
+pub(super) const UNREACHED: &str = "unreached";
+pub(super) const TOLD: &str = "told to end";
+pub(super) const PASSED: &str = "passed";
+/// What its owner wants, whenever that changes: a pause ends with the owner's word or restart, and not with a version.
+pub(super) const PAUSED: &str = "paused";
+pub(super) const RESUMED: &str = "resumed";
+const WORDS: &[&str] = &[ALIVE, REFUSED, UNREACHED, TOLD, PASSED, PAUSED, RESUMED];
 
 /// Between two looks at it.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long one that goes has to end by itself.
 const END_BOUND: Duration = Duration::from_secs(10);
 
@@ -104,17 +104,18 @@ pub enum Outcome {
 }
 
 /// Watches a version on its trial with the configuration in `file`, which says `config`. `on_look` is called all the while,
-/// and told whether it is welcomed.
+/// and told whether it is welcomed. What became of it, and whether it was paused in the end.
 pub fn watch(
     candidate: &Candidate,
     (file, config): (&ConfigFile, &Config),
     shutdown: &mut Shutdown,
     on_look: impl Fn(bool),
-) -> Outcome {
+) -> (Outcome, bool) {
     let secs = config.auto_update_trial_secs.max(1);
     let Candidate { version, program } = candidate;
     log::info!("{version} is on trial: it has {secs} s to be welcomed, and must live that long");
-    let mut watching = Watching { program, child: None, listening: None, signals: 0, said: Vec::new() };
+    let mut watching =
+        Watching { program, child: None, listening: None, signals: 0, said: Vec::new(), is_paused: false };
     let (mut trial, began) = (Trial::new(Duration::from_secs(secs.into())), Instant::now());
     let mut seen = Seen::Nothing;
     let outcome = loop {
@@ -148,7 +149,7 @@ pub fn watch(
         }
     };
     watching.end();
-    outcome
+    (outcome, watching.is_paused)
 }
 
 struct Watching<'a> {
@@ -159,6 +160,8 @@ struct Watching<'a> {
     signals: u32,
     /// What it has said so far, each once.
     said: Vec<&'static str>,
+    /// Whether its owner wants no more jobs taken, also by what runs next.
+    is_paused: bool,
 }
 
 impl Watching<'_> {
@@ -182,6 +185,11 @@ impl Watching<'_> {
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_USEC")
             .env_remove("WATCHDOG_PID");
+        if self.is_paused {
+            command.env(IS_PAUSED, "yes");
+        } else {
+            command.env_remove(IS_PAUSED);
+        }
         // Signals of a terminal reach it through this process, once each.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -201,6 +209,10 @@ impl Watching<'_> {
         let Some(listening) = &mut self.listening else { return false };
         while let Some(word) = if has_ended { listening.last() } else { listening.next() } {
             is_alive |= word == ALIVE;
+            if [PAUSED, RESUMED].contains(&word) {
+                self.is_paused = word == PAUSED;
+                continue;
+            }
             if !self.said.contains(&word) {
                 self.said.push(word);
             }
@@ -312,7 +324,7 @@ fn become_program(program: &Path, told: Option<(&str, OsString)>, shutdown: &mut
     log::logger().flush();
     let mut command = Command::new(program);
     command.args(env::args_os().skip(1));
-    for variable in [ON_TRIAL, WATCHED_BY, SUPERVISED, TRIED] {
+    for variable in [ON_TRIAL, WATCHED_BY, SUPERVISED, TRIED, IS_PAUSED] {
         command.env_remove(variable);
     }
     command.envs(told);
@@ -341,118 +353,4 @@ pub fn is_to_watch() -> bool {
 pub fn was_tried() -> bool {
     let tried = env::var(TRIED).ok().and_then(|version| Version::parse(&version).ok());
     tried.is_some() && tried == own_version().ok()
-}
-
-/// A version on trial, seen from within.
-#[derive(Debug, Clone)]
-pub struct OnTrial {
-    /// This process's stdout, if that could be had.
-    report: Option<Arc<File>>,
-    /// The process that watches it.
-    watched_by: Option<u32>,
-    time: Duration,
-    began: Instant,
-}
-
-impl OnTrial {
-    /// Whether this process is on trial.
-    pub fn is_here() -> bool {
-        env::var_os(ON_TRIAL).is_some()
-    }
-
-    /// This process, if it is on trial.
-    pub fn here(config: &Config) -> Option<Self> {
-        env::var_os(ON_TRIAL)?;
-        let report = own_stdout().inspect_err(|error| log::warn!("how it fares can't be said: {error}"));
-        Some(Self {
-            report: report.ok().map(Arc::new),
-            watched_by: env::var(WATCHED_BY).ok().and_then(|pid| pid.parse().ok()),
-            time: Duration::from_secs(config.auto_update_trial_secs.max(1).into()),
-            began: Instant::now(),
-        })
-    }
-
-    /// Says when the worker is welcomed and, from then on, that it turns; has it make way when it has lived through its time
-    /// and could start again with what is in `file`.
-    pub fn beside(&self, handle: &WorkerHandle, file: &ConfigFile) {
-        let welcomed = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&welcomed);
-        handle.observers().on_change(move |observers| {
-            let is_connected = observers.status().is_connected();
-            if is_connected {
-                seen.store(true, Ordering::Release);
-            }
-            // Once is enough.
-            !is_connected
-        });
-        let (trial, handle, file) = (self.clone(), handle.clone(), file.clone());
-        let wait = move || {
-            let (mut said, mut turns, mut is_over) = (None::<Instant>, handle.turns(), false);
-            while !handle.has_ended() {
-                if cfg!(unix) && trial.watched_by != parent() {
-                    // Nobody knows of this process any more: neither a service manager nor a shell.
-                    log::warn!("what watches this version has gone, so it ends, too");
-                    handle.drain();
-                    return;
-                }
-                let is_due = said.is_none_or(|said| said.elapsed() >= SIGN_INTERVAL);
-                if is_due && welcomed.load(Ordering::Acquire) && (said.is_none() || handle.turns() != turns) {
-                    trial.say(ALIVE);
-                    said = Some(Instant::now());
-                    turns = handle.turns();
-                    handle.ring();
-                }
-                let is_due = !is_over && said.is_some() && trial.began.elapsed() >= trial.time;
-                if is_due && !is_paused(&handle.observers().status()) && engines::usable(&file).is_ok() {
-                    is_over = true;
-                    log::info!("the trial is over: this version takes over once it is free");
-                    handle.make_way();
-                }
-                thread::sleep(LOOK_INTERVAL);
-            }
-        };
-        if let Err(error) = thread::Builder::new().name("trial".into()).spawn(wait) {
-            log::warn!("this version stays on trial, since no thread could be had: {error}");
-        }
-    }
-
-    /// Says how the worker ended.
-    pub fn ended(&self, exit: &Exit) {
-        match exit {
-            Exit::MadeWay => self.say(PASSED),
-            Exit::Drained | Exit::Stopped => self.say(TOLD),
-            Exit::Unauthorized { .. } | Exit::Rejected { .. } | Exit::DuplicateWorker | Exit::EngineStuck => {
-                self.say(REFUSED);
-            }
-            Exit::AttemptsExhausted { .. } => self.say(UNREACHED),
-        }
-    }
-
-    fn say(&self, line: &str) {
-        let Some(mut report) = self.report.as_deref() else { return };
-        // Where nobody listens any more, nobody needs to know.
-        if let Err(error) = report.write_all(format!("{line}\n").as_bytes()) {
-            log::debug!("`{line}` can't be said: {error}");
-        }
-    }
-}
-
-/// Where this process's stdout leads, for itself alone: the library's lock on it is held as long as a command runs.
-fn own_stdout() -> io::Result<File> {
-    let stdout = io::stdout();
-    #[cfg(unix)]
-    let own = std::os::fd::AsFd::as_fd(&stdout).try_clone_to_owned()?;
-    #[cfg(windows)]
-    let own = std::os::windows::io::AsHandle::as_handle(&stdout).try_clone_to_owned()?;
-    Ok(own.into())
-}
-
-#[cfg(unix)]
-fn parent() -> Option<u32> {
-    rustix::process::getppid().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
-}
-
-#[cfg(not(unix))]
-fn parent() -> Option<u32> {
-    None
 }

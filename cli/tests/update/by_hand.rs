@@ -155,6 +155,7 @@ fn one_tick_decides_what_the_loop_would() {
     assert_eq!(tick(true), AutoUpdateDecision::SkippedBusy);
     assert!(matches!(tick(false), AutoUpdateDecision::Updated { version } if version.to_string() == *NEXT));
     assert_eq!(home.version(), *NEXT);
+    assert_eq!(tick(false), AutoUpdateDecision::UpToDate, "once is enough");
     feed.says("/feed", "500 Oh", Vec::new());
     assert!(matches!(tick(false), AutoUpdateDecision::CheckError { .. }));
 }

@@ -1,6 +1,6 @@
 //! What comes while one version takes over from another: a signal, a pause, a broken configuration, an outage.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, process::Command, sync::Arc};
 
 use serde_json::json;
 use studio_worker::VERSION;
@@ -10,7 +10,7 @@ use crate::{
     beside::{at_studio, queue},
     gate::Gate,
     home::{Home, Worker, wait},
-    release::{Feed, NEXT, archive, broken, next_archive},
+    release::{Feed, NEXT, archive, archive_name, broken, next_archive, program},
     rig::Rig,
 };
 
@@ -55,6 +55,12 @@ fn logged_before(worker: &Worker, first: &str, then: &str) {
     assert!(log.find(first).is_some_and(|at| at < log.find(then).unwrap()), "{log}");
 }
 
+/// Waits until something was logged after something else was.
+fn logged_after(worker: &Worker, first: &str, then: &str) {
+    let is_logged = || worker.log().split_once(first).is_some_and(|(_, log)| log.contains(then));
+    wait(is_logged, || worker.log());
+}
+
 #[test]
 fn a_signal_that_comes_when_the_new_version_takes_its_place_ends_the_worker() {
     use std::os::unix::process::ExitStatusExt as _;
@@ -91,6 +97,54 @@ fn a_pause_holds_a_version_that_is_about_to_take_over() {
     logged_before(&worker, "resumed: jobs are taken again", "is on trial");
 }
 
+/// Who pauses may wait for long with the rest of it, and may decide otherwise meanwhile.
+#[test]
+fn a_pause_lets_go_of_what_was_to_take_over() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let (home, over) = with_long_jobs(&studio, &feed);
+    let worker = home.start();
+    worker.logs("session open");
+    let job = long_job(&studio);
+    feed.lists(&NEXT, next_archive());
+    worker.logs("takes over once the worker is free");
+    assert!(home.run(&["rollback"]).err.contains("another process is about to install"), "{}", worker.log());
+    assert_eq!(home.run(&["pause"]).code, 0);
+    fs::write(&over, "").unwrap();
+    studio.job_is(&job, "completed");
+    // That nobody is at it any more is said by what else is wrong.
+    let is_free = || home.run(&["rollback"]).err.contains("no earlier version");
+    wait(is_free, || home.run(&["rollback"]).err);
+    let config = fs::read_to_string(home.config()).unwrap();
+    rewrite(&home, &format!("auto_update_enabled = false\n{config}"));
+    worker.logs("updates are off");
+    assert_eq!(home.run(&["resume"]).code, 0);
+    let job = studio.queue(&json!({ "kind": "llm", "messages": [{ "role": "user", "content": "hello" }] }));
+    studio.job_is(&job, "completed");
+    let log = worker.log();
+    assert!(!log.contains("is on trial") && !log.contains("made way"), "{log}");
+    // It is taken again when it is wanted again.
+    rewrite(&home, &config);
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+}
+
+/// One who goes back by hand wants to know why nothing comes of it.
+#[test]
+fn what_a_broken_configuration_keeps_waiting_is_said() {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    let worker = home.start();
+    worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+    let config = fs::read_to_string(home.config()).unwrap();
+    rewrite(&home, &config.replace("'synthetic'", "'openai'"));
+    assert_eq!(home.run(&["rollback"]).code, 0);
+    worker.logs("what was installed or put back by hand waits until the configuration can be used: ");
+    worker.logs("since the changed configuration can't be used");
+    rewrite(&home, &config);
+    wait(|| at_studio(&studio) == VERSION, || worker.log());
+    assert_eq!(worker.log().matches("waits until the configuration").count(), 1, "{}", worker.log());
+}
+
 #[test]
 fn a_pause_holds_a_version_whose_trial_is_over() {
     let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
@@ -108,12 +162,49 @@ fn a_pause_holds_a_version_whose_trial_is_over() {
     logged_before(&worker, "resumed: jobs are taken again", "updated from");
 }
 
+/// A pause ends with its owner's word, and not with a version that is no good.
+#[test]
+fn a_pause_outlives_the_version_on_trial() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    home.tries_for(300);
+    let beside = |name| home.config().with_file_name(name);
+    let (real, deadly) = (beside("real"), beside("deadly"));
+    // Put there by another process, as in `Home::new`.
+    fs::write(beside("written"), program(&NEXT)).unwrap();
+    assert!(Command::new("cp").arg(beside("written")).arg(&real).status().unwrap().success());
+    assert!(Command::new("chmod").arg("755").arg(&real).status().unwrap().success());
+    let does = format!(
+        "( while [ ! -e '{0}' ]; do sleep 0.05; done; rm '{0}'; kill -9 $$ ) > /dev/null 2>&1 &\nexec '{1}' \"$@\"",
+        deadly.display(),
+        real.display()
+    );
+    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, &does))));
+    let worker = home.start();
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+    assert_eq!(home.run(&["pause"]).code, 0);
+    let job = queue(&studio);
+    // The version on trial, its second start, and the version before.
+    let (paused, open) = ("paused: no more jobs are taken", "session open");
+    for times in 2..=3 {
+        fs::write(&deadly, "").unwrap();
+        worker.logs_times(paused, times);
+        worker.logs_times(open, times + 1);
+    }
+    worker.logs("is no good: it ended by itself twice");
+    wait(|| at_studio(&studio) == VERSION, || worker.log());
+    assert_eq!(studio.job(&job)["state"], "queued", "{}", worker.log());
+    assert_eq!(home.run(&["resume"]).code, 0);
+    studio.job_is(&job, "completed");
+}
+
 #[test]
 fn nothing_takes_over_while_the_configuration_is_broken() {
     let (studio, feed) = (Rig::new(), Feed::new());
     let home = Home::at(&studio, &feed, "");
     let worker = home.start();
     worker.logs("session open");
+    wait(|| feed.asked("/feed") > 0, || worker.log());
     let config = fs::read_to_string(home.config()).unwrap();
     // One that is no configuration, and one whose engine can't be had.
     for (round, broken) in [BROKEN.to_owned(), config.replace("'synthetic'", "'openai'")].iter().enumerate() {
@@ -148,6 +239,15 @@ fn a_configuration_that_breaks_at_the_end_of_a_trial_ends_no_worker() {
     rewrite(&home, &config);
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     assert_eq!(worker.log().matches(" is on trial").count(), 1, "it was tried: {}", worker.log());
+    // Who has become it says so.
+    logged_before(&worker, "the version that is in place takes over", "updated from");
+    assert_eq!(
+        feed.asked(&format!("/{}", archive_name(&NEXT))),
+        1,
+        "it is not fetched again: {}",
+        worker.log()
+    );
+    assert!(!home.files().contains(&".studio-worker.update".into()), "nothing is left: {:?}", home.files());
 }
 
 #[test]
@@ -162,6 +262,25 @@ fn a_configuration_that_breaks_in_a_trial_is_no_fault_of_the_version() {
     assert!(!record(&home).contains(&*NEXT), "{}", record(&home));
     let log = worker.log();
     assert!(log.contains("since the changed configuration can't be used"), "{log}");
+}
+
+/// It may be registered anew while it is on trial, say: the token of before is none any more then.
+#[test]
+fn who_a_version_on_trial_has_stored_counts_for_the_one_before_also_in_a_broken_configuration() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("session open");
+    let who = studio.register();
+    let does = format!(
+        "sed \"s/^worker_id.*/worker_id = '{}'/; s/^auth_token.*/auth_token = '{}'/; s/^engine.*/engine = 5/\" \
+         \"$2\" > \"$2.new\"\nmv \"$2.new\" \"$2\"\nexit 3",
+        who.worker_id, who.token
+    );
+    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, &does))));
+    let open = format!("session open as {}", who.worker_id);
+    logged_after(&worker, "since the changed configuration can't be used", &open);
+    studio.job_is(&queue(&studio), "completed");
 }
 
 #[test]
@@ -179,14 +298,51 @@ fn a_version_that_gives_up_in_an_outage_goes_back_in_doubt() {
     assert!(record(&home).contains("\"in_doubt\": true"), "{}", record(&home));
 }
 
-#[test]
-fn a_version_that_found_no_studio_is_tried_again_where_the_one_before_had_to_try_twice() {
-    let (studio, feed) = (Rig::new(), Feed::new());
-    let home = Home::at(&studio, &feed, "");
+/// Has the worker of a home reach its studio through a gate.
+fn behind_a_gate(studio: &Rig, home: &Home) -> Gate {
     let gate = Gate::to(studio.address());
     let config = fs::read_to_string(home.config()).unwrap();
     let direct = studio.address().to_string();
     fs::write(home.config(), config.replace(&direct, &gate.address().to_string())).unwrap();
+    gate
+}
+
+/// It was installed once, by hand, and nothing else would install it again.
+fn is_tried_again_after_an_outage(a_worker_runs: bool) {
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    let gate = behind_a_gate(&studio, &home);
+    let running = a_worker_runs.then(|| home.start());
+    if let Some(worker) = &running {
+        worker.logs("session open");
+    }
+    gate.shut(true);
+    assert_eq!(home.run(&["check-update", "--install"]).code, 0);
+    let worker = running.unwrap_or_else(|| home.start());
+    logged_after(&worker, "is no good: no studio had welcomed it", "no session, trying again");
+    assert_eq!(home.version(), VERSION);
+    gate.shut(false);
+    worker.logs_times("is on trial", 2);
+    worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+    assert_eq!((home.version(), at_studio(&studio)), (NEXT.clone(), NEXT.clone()));
+    assert!(!home.files().contains(&".studio-worker.update".into()), "nothing is left: {:?}", home.files());
+}
+
+#[test]
+fn what_was_installed_by_hand_is_tried_again_after_an_outage() {
+    is_tried_again_after_an_outage(true);
+}
+
+#[test]
+fn what_was_installed_while_no_worker_ran_is_tried_again_after_an_outage() {
+    is_tried_again_after_an_outage(false);
+}
+
+#[test]
+fn a_version_that_found_no_studio_is_tried_again_where_the_one_before_had_to_try_twice() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let gate = behind_a_gate(&studio, &home);
     let worker = home.start();
     worker.logs("session open");
     feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, "exec sleep 600"))));

@@ -56,7 +56,8 @@ impl WorkerHandle {
     }
 
     /// Takes no more jobs, and ends the worker once nothing is in hand, no held result either: for another version of the
-    /// program. A worker that is paused by then ends once it is resumed.
+    /// program. A worker that is paused makes no way, and a pause that comes before its end takes this back: it is to be
+    /// asked again once it is resumed, which may be done at any time.
     pub fn make_way(&self) {
         self.mailbox.wish(Wish::MakeWay);
     }

@@ -22,6 +22,8 @@ pub struct Record {
     pub refused: Vec<Refused>,
     /// What the next worker is to tell its studio, once.
     pub news: Option<String>,
+    /// Of which version that worker is to be, if that matters.
+    pub news_for: Option<Version>,
 }
 
 /// A version that was tried and went back.
@@ -73,13 +75,32 @@ impl Record {
         (self.pending, self.on_trial) = (None, None);
         if let Some(previous) = &self.previous {
             self.news = Some(alloc::format!("updated from {previous} to {version}"));
+            self.news_for = Some(version.clone());
+        }
+    }
+
+    /// What a worker of version `own` is to tell. One that goes on since the one that was kept can't be started has nothing
+    /// to tell of that.
+    pub fn news_of(&self, own: &Version) -> Option<&str> {
+        let is_own = self.news_for.as_ref().is_none_or(|version| version == own);
+        self.news.as_deref().filter(|_| is_own)
+    }
+
+    /// That was told.
+    pub fn forget_news(&mut self, told: &str) {
+        if self.news.as_deref() == Some(told) {
+            (self.news, self.news_for) = (None, None);
         }
     }
 
     /// The version before is welcomed: `at_once`, by its first attempt after the other one went back, or not. What went back
     /// since no studio welcomed it had its chance if the one before reaches the studio at once; else the studio was to blame,
-    /// and it may be tried again.
+    /// and it may be tried again: where it still lies ready since it was installed by hand, it is.
     pub fn settle_doubts(&mut self, at_once: bool) {
+        let pending = self.pending.take();
+        self.pending = pending.filter(|pending| {
+            !at_once || !self.refused.iter().any(|refused| refused.in_doubt && refused.version == *pending)
+        });
         self.refused.retain(|refused| at_once || !refused.in_doubt);
         self.refused.iter_mut().for_each(|refused| refused.in_doubt = false);
     }
@@ -94,7 +115,11 @@ impl Record {
         if self.on_trial.take().is_some() {
             self.previous = None;
         }
-        self.pending = None;
+        // What may have been no fault of its own lies ready until that is known.
+        if !in_doubt || self.pending.as_ref() != Some(&version) {
+            self.pending = None;
+        }
+        self.news_for = None;
         self.news = Some(alloc::format!("went back from {version} to {own}: {why}"));
         self.refused.retain(|refused| refused.version != version);
         self.refused.push(Refused { version, why: why.into(), in_doubt });
@@ -184,6 +209,44 @@ mod tests {
         record.settle_doubts(false);
         assert_eq!(record.refused.len(), 1, "only that one");
         assert_eq!(record.refused[0].version, version("1.1.0"));
+    }
+
+    #[test]
+    fn what_was_installed_by_hand_lies_ready_until_its_doubts_are_settled() {
+        let (own, next) = (version("1.0.0"), version("1.1.0"));
+        let mut record = Record::default();
+        record.make_ready(next.clone());
+        record.go_back(next.clone(), &own, "no studio had welcomed it", true);
+        assert_eq!(record.pending, Some(next.clone()));
+        let mut guilty = record.clone();
+        guilty.settle_doubts(true);
+        assert_eq!((guilty.pending, guilty.refused.len()), (None, 1));
+        record.settle_doubts(false);
+        assert_eq!((&record.pending, record.refused.len()), (&Some(next.clone()), 0), "it is tried again");
+        record.go_back(next, &own, "it ended by itself", false);
+        assert_eq!(record.pending, None);
+        // What others have made ready meanwhile is none of that.
+        record.go_back(version("1.2.0"), &own, "no studio had welcomed it", true);
+        record.make_ready(version("1.3.0"));
+        record.settle_doubts(true);
+        assert_eq!(record.pending, Some(version("1.3.0")));
+    }
+
+    #[test]
+    fn what_was_kept_says_so_itself() {
+        let (own, next) = (version("1.0.0"), version("1.1.0"));
+        let mut record = Record::default();
+        record.keep(&next, own.clone());
+        assert_eq!(
+            (record.news_of(&own), record.news_of(&next)),
+            (None, Some("updated from 1.0.0 to 1.1.0"))
+        );
+        let told = record.news.clone().unwrap();
+        record.go_back(next.clone(), &own, "why", false);
+        record.forget_news(&told);
+        assert_eq!(record.news_of(&own), Some("went back from 1.1.0 to 1.0.0: why"), "that is other news");
+        record.forget_news("went back from 1.1.0 to 1.0.0: why");
+        assert_eq!(record.news_of(&own), None);
     }
 
     #[test]

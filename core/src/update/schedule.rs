@@ -136,7 +136,7 @@ enum Phase {
     Checking,
     Staging(Release),
     Ready(Version),
-    Leaving,
+    Leaving(Version),
 }
 
 impl AutoUpdater {
@@ -153,7 +153,7 @@ impl AutoUpdater {
         policy: &Policy,
         situation: Situation,
     ) -> Order {
-        if !policy.enabled && !matches!(self.phase, Phase::Leaving) {
+        if !policy.enabled && !matches!(self.phase, Phase::Leaving(_)) {
             self.phase = Phase::Resting;
             self.decided = Some(AutoUpdateDecision::Disabled);
             self.due = now + schedule.tick;
@@ -174,7 +174,7 @@ impl AutoUpdater {
                 let version = version.clone();
                 let held = situation.paused || situation.misconfigured;
                 if (situation.connected || hopeless) && !held {
-                    self.phase = Phase::Leaving;
+                    self.phase = Phase::Leaving(version.clone());
                     self.decided = Some(AutoUpdateDecision::SkippedBusy);
                     Order::MakeWay(version)
                 } else {
@@ -185,7 +185,7 @@ impl AutoUpdater {
                 }
             }
             // What is under way says when it is over.
-            Phase::Checking | Phase::Leaving => {
+            Phase::Checking | Phase::Leaving(_) => {
                 self.due = now + schedule.tick;
                 Order::Rest(self.due)
             }
@@ -230,6 +230,19 @@ impl AutoUpdater {
                 self.fail(now, schedule, None);
                 self.decided = Some(AutoUpdateDecision::UpdateError { version, reason });
             }
+        }
+    }
+
+    /// Whether a version lies ready, and waits.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready(_))
+    }
+
+    /// The worker does not make way after all, or not yet: what lies ready waits on.
+    pub fn stays(&mut self, now: Mono, schedule: &LoopSchedule) {
+        if let Phase::Leaving(version) = &self.phase {
+            self.phase = Phase::Ready(version.clone());
+            self.due = now + schedule.tick;
         }
     }
 

@@ -56,8 +56,13 @@ impl Worker {
     pub(super) fn set_paused(&mut self, paused: bool) {
         if self.paused != paused {
             self.paused = paused;
-            let what =
-                if paused { "paused: no more jobs are taken" } else { "resumed: jobs are taken again" };
+            // Another version would not know of the pause. Who wants it to take over asks again once it is over.
+            let withdrawn = paused && core::mem::take(&mut self.makes_way);
+            let what = match (paused, withdrawn) {
+                (true, true) => "paused: no more jobs are taken, and no way is made",
+                (true, false) => "paused: no more jobs are taken",
+                (false, _) => "resumed: jobs are taken again",
+            };
             self.log(LogLevel::Info, "session", format_args!("{what}"), None);
             // It was about to make way, and closes its session: it opens another one, paused.
             if paused && self.exit == Some(Exit::MadeWay) {
@@ -283,9 +288,9 @@ impl Worker {
         self.wants_changed();
     }
 
-    /// Takes no more jobs; ends when nothing is in hand and no pause holds.
+    /// Takes no more jobs; ends when nothing is in hand. One that is paused makes no way.
     pub(super) fn make_way(&mut self) {
-        if self.makes_way || self.draining {
+        if self.makes_way || self.draining || self.paused {
             return;
         }
         self.makes_way = true;
@@ -296,11 +301,10 @@ impl Worker {
     }
 
     /// Ends for another version of the program when nothing is in hand. An upgrade is no reason to lose anything, so there
-    /// is no bound: jobs have their limits, and held results expire. A pause is waited for, too, since another version would
-    /// not know of it.
+    /// is no bound: jobs have their limits, and held results expire.
     pub(super) fn finish_making_way(&mut self) {
         let is_free = self.jobs.all.is_empty() && self.jobs.slot.is_none();
-        if self.makes_way && !self.paused && is_free && self.exit.is_none() && !self.ended {
+        if self.makes_way && is_free && self.exit.is_none() && !self.ended {
             self.finish(Exit::MadeWay);
         }
     }

@@ -156,7 +156,8 @@ pub enum Command {
     /// End at once: the running job is failed as retryable.
     Stop,
     /// Take no more jobs, and end once nothing is in hand: no job, and no result that is held. There is no bound in time
-    /// but those of jobs and held results. For a program that is to be replaced by another version of itself.
+    /// but those of jobs and held results. For a program that is to be replaced by another version of itself. A worker that
+    /// is paused makes no way, and a pause takes this back.
     MakeWay,
     /// The configuration changed.
     Reconfigure(Box<Settings>),

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
+use super::io::{Change, Key};
 use crate::{
     engine::Service,
     wire::{ApiBase, Capabilities, Finite, Secret},
@@ -69,6 +70,22 @@ pub struct Identity {
     pub worker_id: Option<String>,
     /// The worker's credential.
     pub auth_token: Option<Secret>,
+}
+
+impl Identity {
+    /// Who that is once `change` is stored.
+    pub fn set(&mut self, change: &Change) {
+        let Change { key, value } = change;
+        let text = || value.as_ref().map(|value| value.reveal().into());
+        match key {
+            Key::InstallId => self.install_id = text(),
+            Key::RegistrationSecret => self.registration_secret.clone_from(value),
+            Key::RegistrationRequestId => self.registration_request_id = text(),
+            Key::RegistrationRejected => self.registration_rejected = text(),
+            Key::WorkerId => self.worker_id = text(),
+            Key::AuthToken => self.auth_token.clone_from(value),
+        }
+    }
 }
 
 /// Everything that a worker is made from, beside its seed and the time.

@@ -1,7 +1,7 @@
 //! What outlives the process: who this worker is, what of it is on the disk, and which edits are somebody
 //! else's (sections 2 and 7).
 
-use alloc::{format, string::ToString, vec::Vec};
+use alloc::{format, vec::Vec};
 use core::time::Duration;
 
 use super::{
@@ -119,23 +119,14 @@ impl Registration {
     }
 
     fn set(&mut self, change: &Change) {
-        let value = change.value.clone();
-        let text = || value.as_ref().map(|value| value.reveal().to_string());
         let identity = &mut self.identity;
-        match change.key {
-            Key::InstallId => identity.install_id = text(),
-            Key::RegistrationSecret => {
-                let old = core::mem::replace(&mut identity.registration_secret, value);
-                self.storage.retire(old);
-            }
-            Key::RegistrationRequestId => identity.registration_request_id = text(),
-            Key::RegistrationRejected => identity.registration_rejected = text(),
-            Key::WorkerId => identity.worker_id = text(),
-            Key::AuthToken => {
-                let old = core::mem::replace(&mut identity.auth_token, value);
-                self.storage.retire(old);
-            }
-        }
+        let old = match change.key {
+            Key::RegistrationSecret => identity.registration_secret.take(),
+            Key::AuthToken => identity.auth_token.take(),
+            _ => None,
+        };
+        identity.set(change);
+        self.storage.retire(old);
     }
 
     /// What `key` is to be on the disk.

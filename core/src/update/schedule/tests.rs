@@ -118,6 +118,28 @@ fn a_newer_release_is_got_ready_and_then_the_worker_makes_way() {
 }
 
 #[test]
+fn what_lies_ready_waits_on_where_the_worker_makes_no_way_after_all() {
+    let mut rig = Rig::new();
+    rig.checked(Ok(feed(&["1.1.0"])));
+    assert!(matches!(rig.next(), Order::Stage(_)));
+    rig.updater.staged(rig.now, &rig.schedule, Ok(version("1.1.0")));
+    assert!(rig.updater.is_ready());
+    assert!(matches!(rig.next(), Order::MakeWay(_)));
+    assert!(!rig.updater.is_ready());
+    rig.updater.stays(rig.now, &rig.schedule);
+    assert!(rig.updater.is_ready());
+    let Order::Rest(until) = rig.next() else { panic!() };
+    rig.now = until;
+    assert_eq!(rig.next(), Order::MakeWay(version("1.1.0")));
+    // Switched off meanwhile, it is not wanted any more.
+    rig.updater.stays(rig.now, &rig.schedule);
+    rig.policy.enabled = false;
+    assert!(matches!(rig.next(), Order::Rest(_)));
+    assert_eq!(rig.updater.take_decision(), Some(AutoUpdateDecision::Disabled));
+    assert!(!rig.updater.is_ready());
+}
+
+#[test]
 fn without_a_session_an_update_waits_for_one_but_not_for_ever() {
     let mut rig = Rig::new();
     rig.situation.connected = false;

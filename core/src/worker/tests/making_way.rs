@@ -107,7 +107,7 @@ fn a_signal_counts_more_also_while_the_session_closes() {
 
 /// Another version would not know of the pause.
 #[test]
-fn a_paused_worker_makes_no_way_before_it_is_resumed() {
+fn a_paused_worker_makes_no_way_before_it_is_resumed_and_asked_again() {
     for commands in [[Command::Pause, Command::MakeWay], [Command::MakeWay, Command::Pause]] {
         let mut rig = running("j-1");
         for command in commands {
@@ -121,12 +121,17 @@ fn a_paused_worker_makes_no_way_before_it_is_resumed() {
         assert_eq!((rig.closed_with(), rig.exit()), (vec![], None));
         assert_eq!(rig.answer_to(&image("j-3")), "reject paused");
         rig.command(Command::Resume);
+        assert_eq!((rig.closed_with(), rig.exit()), (vec![], None));
+        assert_eq!(rig.answer_to(&image("j-4")), "accept");
+        rig.run_ends(bytes());
+        rig.answered(status(200));
+        rig.command(Command::MakeWay);
         assert_eq!(leaves(&mut rig), Some(Exit::MadeWay));
     }
 }
 
 #[test]
-fn a_pause_holds_also_what_closes_its_session_already() {
+fn a_pause_takes_back_also_what_closes_its_session_already() {
     let mut rig = Rig::serving();
     rig.command(Command::MakeWay);
     assert_eq!(rig.closed_with(), [1000]);
@@ -136,6 +141,8 @@ fn a_pause_holds_also_what_closes_its_session_already() {
     rig.open();
     assert_eq!(rig.answer_to(&image("j-1")), "reject paused");
     rig.command(Command::Resume);
+    assert_eq!((rig.closed_with(), rig.exit()), (vec![1000], None));
+    rig.command(Command::MakeWay);
     assert_eq!(rig.closed_with(), [1000, 1000]);
     rig.closed(1000);
     assert_eq!(rig.exit(), Some(Exit::MadeWay));
