@@ -26,6 +26,11 @@ impl Attention {
         self.seen != stamp
     }
 
+    /// Whether there is something to look at, now or once it has rested.
+    pub(super) fn is_open(&self, stamp: Option<SystemTime>) -> bool {
+        self.again.is_some() || self.seen != stamp
+    }
+
     /// That was looked at.
     pub(super) fn looked(&mut self, stamp: Option<SystemTime>) {
         self.seen = stamp;
@@ -89,10 +94,11 @@ mod tests {
     #[test]
     fn what_led_to_nothing_is_looked_at_again_after_a_while_and_what_is_new_at_once() {
         let mut attention = Attention::default();
-        assert!(attention.is_due(at(0), Some(stamp(1))));
+        assert!(attention.is_due(at(0), Some(stamp(1))) && attention.is_open(Some(stamp(1))));
         attention.looked(Some(stamp(1)));
+        assert!(!attention.is_open(Some(stamp(1))) && attention.is_open(Some(stamp(2))));
         attention.rests(at(100));
-        assert!(!attention.is_due(at(99), Some(stamp(1))));
+        assert!(!attention.is_due(at(99), Some(stamp(1))) && attention.is_open(Some(stamp(1))));
         assert!(attention.is_due(at(99), Some(stamp(2))), "it is new");
         attention.looked(Some(stamp(2)));
         assert!(!attention.is_due(at(99), Some(stamp(2))));

@@ -148,7 +148,12 @@ impl Looking {
                     self.place.clear_unwanted(&locked);
                 }
             }
-            Ok(()) => {}
+            // It is tried again, and not at once: a studio that comes and goes would lose each session to that.
+            Ok(()) => {
+                self.attention.looked(self.place.record_stamp());
+                let interval = Duration::from_secs(self.config.auto_update_interval_secs);
+                self.attention.rests(self.now() + interval);
+            }
             Err(error) => log::debug!("{error}"),
         }
     }
@@ -223,6 +228,7 @@ impl Looking {
                 let outcome = self.ask();
                 if let Ok(feed) = &outcome
                     && let Some(newest) = choose(feed, &self.own, &policy).map(|newest| &newest.version)
+                    && self.attention.is_open(self.place.record_stamp())
                     && self.place.version().as_ref() == Some(newest)
                 {
                     // It takes over once it can be started, and is not fetched again for that.
@@ -268,7 +274,10 @@ impl Looking {
                     updater.stays(now, &schedule);
                     return LOOK_INTERVAL;
                 }
-                Ok(_) if policy.refused.contains(&version) || !self.place.is_staged(&version) => {
+                Ok(_)
+                    if policy.refused.contains(&version)
+                        || !self.place.is_staged(&version).unwrap_or_default() =>
+                {
                     *updater = anew(Duration::ZERO);
                     return Duration::ZERO;
                 }
@@ -353,7 +362,7 @@ impl Looking {
 
     fn staged(&self, version: &Version) -> Result<Option<Ready>, UpdateError> {
         let locked = self.lock()?;
-        if self.place.is_staged(version) {
+        if self.place.is_staged(version)? {
             return Ok(Some(Ready::Staged(version.clone(), locked)));
         }
         self.place.note(|record| record.pending = None)?;

@@ -170,9 +170,14 @@ impl Place {
         says(&self.program)
     }
 
-    /// Whether it is this version that lies ready.
-    pub(super) fn is_staged(&self, version: &Version) -> bool {
-        says(&self.staged()).as_ref() == Some(version)
+    /// Whether it is this version that lies ready. An error: what lies there can't be asked now.
+    pub(super) fn is_staged(&self, version: &Version) -> Result<bool, UpdateError> {
+        let program = self.staged();
+        if !program.exists() {
+            return Ok(false);
+        }
+        let said = super::bench::version_of(&program).map_err(UpdateError::NoProgram)?;
+        Ok(version_in(&said).as_ref() == Some(version))
     }
 
     /// Whether another program can take its place: its folder can be written.
@@ -312,7 +317,10 @@ impl Place {
 
 /// The version that a program says it is of, if it says one.
 fn says(program: &Path) -> Option<Version> {
-    let said = super::bench::version_of(program).ok()?;
+    version_in(&super::bench::version_of(program).ok()?)
+}
+
+fn version_in(said: &str) -> Option<Version> {
     Version::parse(said.split_whitespace().last()?).ok()
 }
 

@@ -169,6 +169,25 @@ fn a_second_worker_harms_no_trial() {
     assert_eq!(at_studio(&studio), *NEXT);
 }
 
+/// As `cargo install` or a package does it: nothing is remembered of that.
+#[test]
+fn what_came_into_the_programs_place_by_other_means_is_tried_too() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let worker = home.start();
+    worker.logs("session open");
+    let beside = |name| home.program().with_file_name(name);
+    std::fs::write(beside("written"), program(&NEXT)).unwrap();
+    // By another process, as in `Home::new`.
+    let put = "cp \"$1\" \"$2\" && chmod 755 \"$2\" && mv \"$2\" \"$3\"";
+    let mut put_there = std::process::Command::new("sh");
+    put_there.args(["-c", put, "sh"]).args([beside("written"), beside("new"), home.program()]);
+    assert!(put_there.status().unwrap().success());
+    feed.lists(&NEXT, next_archive());
+    studio_heard(&studio, &format!("updated from {VERSION} to {}", *NEXT));
+    assert_eq!(at_studio(&studio), *NEXT);
+}
+
 #[test]
 fn a_paused_worker_stays_the_one_that_is_paused() {
     let (studio, feed) = (Rig::new(), Feed::new());
