@@ -12,7 +12,13 @@ use core::fmt::Write as _;
 /// assert_eq!(plain("no\u{1b}[2J\nroot: yes".into()), "no [2J root: yes");
 /// ```
 pub fn plain(text: String) -> String {
-    if text.contains(is_odd) { text.replace(is_odd, " ") } else { text }
+    // Most texts are of ASCII alone, and plain.
+    let is_plain = if text.is_ascii() {
+        !text.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        !text.contains(is_odd)
+    };
+    if is_plain { text } else { text.replace(is_odd, " ") }
 }
 
 /// The same for a JSON document: what it would steer a terminal with is written as `\uXXXX`, so that it means what it meant.

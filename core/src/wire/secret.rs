@@ -34,8 +34,9 @@ impl Secret {
     /// assert_eq!(Secret::scrub_all(&secrets, "Bearer tok-1.signature".into()), "Bearer …");
     /// ```
     pub fn scrub_all<'a>(secrets: impl IntoIterator<Item = &'a Self>, text: String) -> String {
-        let mut found: Vec<Range<usize>> =
-            secrets.into_iter().flat_map(|secret| secret.places(&text)).collect();
+        // Most texts have none in them, which this finds out faster than a search for places does.
+        let there = secrets.into_iter().filter(|secret| text.contains(&*secret.0));
+        let mut found: Vec<Range<usize>> = there.flat_map(|secret| secret.places(&text)).collect();
         if found.is_empty() {
             return text;
         }
