@@ -11,8 +11,8 @@ use studio_worker_core::{
     time::{Mono, Wall},
     transport::{seed, wall_clock},
     update::{
-        AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, LoopSchedule, Order, Policy, Situation,
-        Version, choose,
+        AutoUpdateDecision, AutoUpdater, Check, CheckFailure, Feed, Found, LoopSchedule, Order, Policy,
+        Situation, Version, choose,
     },
 };
 
@@ -22,9 +22,7 @@ use super::{
     bench::Workbench,
     beside::{FirstAttempt, LOOK_INTERVAL, Told, is_over, lock},
     by_hand::{carry_out, stage},
-    feed,
-    found::{Found, found},
-    own_version, policy, say_news,
+    feed, own_version, policy, say_news,
 };
 use crate::{
     config::{Config, ConfigFile, Seen, Watcher},
@@ -325,7 +323,7 @@ impl Looking {
         let wanted = [record.pending.as_ref(), record.on_trial.as_ref()];
         let refused = self.refused.iter().filter(|refused| refused.counts(stamp, &wanted));
         let refused: Vec<_> = refused.map(|refused| refused.version.clone()).collect();
-        let found = found(&record, &self.own, &refused, is_time, || self.place.version());
+        let found = record.found(&self.own, &refused, is_time, || self.place.version());
         if let Some(error) = unusable
             && !matches!(found, Found::Nothing | Found::NotYet)
         {

@@ -13,7 +13,6 @@
 //! | `beside` | the thread that looks, beside a worker |
 //! | `looking` | what that thread does |
 //! | `attention` | when that thread looks at what others did |
-//! | `found` | what others have made ready or put in place |
 //! | [`supervise`] | the trial |
 //! | `on_trial` | what a version on trial says |
 //! | `listen` | how that is heard |
@@ -23,7 +22,6 @@ mod attention;
 mod bench;
 mod beside;
 mod by_hand;
-mod found;
 mod listen;
 mod looking;
 mod on_trial;

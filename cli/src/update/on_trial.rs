@@ -88,8 +88,8 @@ impl OnTrial {
         });
     }
 
-    /// Says when the worker is welcomed or paused and, from then on, that it turns; has it make way when it has lived through its time
-    /// and could start again with what is in `file`.
+    /// Says when the worker is welcomed or paused and, from then on, that it turns; has it make way when it has lived through
+    /// its time and could start again with what is in `file`.
     pub fn beside(&self, handle: &WorkerHandle, file: &ConfigFile) {
         self.tell_of_pauses(handle);
         let welcomed = Arc::new(AtomicBool::new(false));

@@ -1,6 +1,11 @@
 //! What comes while one version takes over from another: a signal, a pause, a broken configuration, an outage.
 
-use std::{fs, path::PathBuf, process::Command, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
 use serde_json::json;
 use studio_worker::VERSION;
@@ -34,6 +39,16 @@ fn long_job(studio: &Rig) -> String {
     let job = studio.queue(&task);
     studio.job_is(&job, "running");
     job
+}
+
+/// Has the worker paused while the job ends that `over` ends.
+fn pauses_over_its_end(home: &Home, studio: &Rig, job: &str, over: &Path) {
+    let said = home.run(&["pause"]);
+    assert!(said.code == 0 && said.out.contains("paused until"), "{}{}", said.out, said.err);
+    fs::write(over, "").unwrap();
+    studio.job_is(job, "completed");
+    let said = home.run(&["resume"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
 }
 
 /// Changes the configuration of a worker that runs, in one step.
@@ -88,12 +103,7 @@ fn a_pause_holds_a_version_that_is_about_to_take_over() {
     let job = long_job(&studio);
     feed.lists(&NEXT, next_archive());
     worker.logs("takes over once the worker is free");
-    let said = home.run(&["pause"]);
-    assert!(said.code == 0 && said.out.contains("paused until"), "{}{}", said.out, said.err);
-    fs::write(&over, "").unwrap();
-    studio.job_is(&job, "completed");
-    let said = home.run(&["resume"]);
-    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    pauses_over_its_end(&home, &studio, &job, &over);
     logged_before(&worker, "resumed: jobs are taken again", "is on trial");
 }
 
@@ -153,12 +163,7 @@ fn a_pause_holds_a_version_whose_trial_is_over() {
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     let job = long_job(&studio);
     worker.logs("the trial is over");
-    let said = home.run(&["pause"]);
-    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-    fs::write(&over, "").unwrap();
-    studio.job_is(&job, "completed");
-    let said = home.run(&["resume"]);
-    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    pauses_over_its_end(&home, &studio, &job, &over);
     logged_before(&worker, "resumed: jobs are taken again", "updated from");
 }
 

@@ -12,9 +12,11 @@
 //! | [`stage`] | getting a release ready: hash, signature, archive, its own word on its version |
 //! | [`trial`] | whether the new version is kept |
 //! | [`record`] | what is remembered between starts |
+//! | `found` | what others have made ready or put in place meanwhile |
 
 pub mod check;
 pub mod feed;
+mod found;
 pub mod record;
 pub mod schedule;
 pub mod stage;
@@ -22,6 +24,7 @@ pub mod trial;
 
 pub use check::{Asked, Check, CheckFailure};
 pub use feed::{Asset, Feed, FeedError, Package, PackageError, Release};
+pub use found::Found;
 pub use record::{Record, Refused};
 pub use schedule::{
     AUTO_UPDATE_TICK, AutoUpdateDecision, AutoUpdater, LoopSchedule, Order, Policy, Situation, choose,

@@ -1,41 +1,49 @@
 //! What somebody else has made ready or put in place, for a worker that runs.
 
-use studio_worker_core::update::{Record, Version};
+use super::{Record, Version};
 
-/// What was made ready or put in place by somebody else.
+/// What a worker finds that was made ready or put in place by somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub enum Found {
+    /// Nothing that is wanted.
     Nothing,
     /// It is to be tried, and this is not the time for that.
     NotYet,
+    /// This version lies ready, and is to be tried.
     Staged(Version),
+    /// This version is in place, and is to be tried.
     InPlace(Version),
-    /// It needs no trial.
+    /// What is in place is another version, and needs no trial.
     InUse,
 }
 
-/// What a record says of other versions than the `own` one. What is in place counts more: the record may be out of date, and
-/// stay so where it can't be written.
-pub(super) fn found(
-    record: &Record,
-    own: &Version,
-    refused: &[Version],
-    is_time: bool,
-    in_place: impl Fn() -> Option<Version>,
-) -> Found {
-    let is_refused = |version: &Version| {
-        refused.contains(version) || record.refused.iter().any(|refused| refused.version == *version)
-    };
-    match (&record.pending, &record.on_trial) {
-        (Some(version), _) | (None, Some(version)) if version == own || is_refused(version) => Found::Nothing,
-        (Some(_), _) | (None, Some(_)) if !is_time => Found::NotYet,
-        (Some(version), _) => Found::Staged(version.clone()),
-        (None, Some(version)) if in_place().as_ref() == Some(version) => Found::InPlace(version.clone()),
-        (None, Some(_)) => Found::Nothing,
-        (None, None) => match in_place() {
-            Some(version) if version != *own && !is_refused(&version) => Found::InUse,
-            _ => Found::Nothing,
-        },
+impl Record {
+    /// What it says of other versions than the `own` one, but for those `refused`, which it may not remember. A version is
+    /// tried when it `is_time`, that is when its welcome would tell something. What is `in_place` counts more than what is
+    /// remembered: that may be out of date, and stay so where it can't be written.
+    pub fn found(
+        &self,
+        own: &Version,
+        refused: &[Version],
+        is_time: bool,
+        in_place: impl Fn() -> Option<Version>,
+    ) -> Found {
+        let is_refused = |version: &Version| {
+            refused.contains(version) || self.refused.iter().any(|refused| refused.version == *version)
+        };
+        match (&self.pending, &self.on_trial) {
+            (Some(version), _) | (None, Some(version)) if version == own || is_refused(version) => {
+                Found::Nothing
+            }
+            (Some(_), _) | (None, Some(_)) if !is_time => Found::NotYet,
+            (Some(version), _) => Found::Staged(version.clone()),
+            (None, Some(version)) if in_place().as_ref() == Some(version) => Found::InPlace(version.clone()),
+            (None, Some(_)) => Found::Nothing,
+            (None, None) => match in_place() {
+                Some(version) if version != *own && !is_refused(&version) => Found::InUse,
+                _ => Found::Nothing,
+            },
+        }
     }
 }
 
@@ -75,10 +83,10 @@ mod tests {
             (&none, &[version(1)], true, Some(1), Found::Nothing),
         ];
         for (record, refused, is_time, in_place, wanted) in cases {
-            let is = found(record, &own, refused, is_time, || in_place.map(version));
+            let is = record.found(&own, refused, is_time, || in_place.map(version));
             assert_eq!(is, wanted, "{record:?} {refused:?} {is_time} {in_place:?}");
         }
         let later = Record { pending: Some(own.clone()), ..Record::default() };
-        assert_eq!(found(&later, &own, &[], true, || None), Found::Nothing, "it has taken over already");
+        assert_eq!(later.found(&own, &[], true, || None), Found::Nothing, "it has taken over already");
     }
 }
