@@ -26,8 +26,11 @@ impl CheckUpdate {
         let checked = update::check(&config, on)?;
         writeln!(out, "{checked}")?;
         if self.install && checked.newer().is_some() {
-            let running = lock::running(file);
-            writeln!(out, "{}", update::install(&config, on, &Place::here()?, checked, running.is_some())?)?;
+            let (running, place) = (lock::running(file), Place::here()?);
+            if running.is_some() {
+                place.check_for_owner_of(file.path())?;
+            }
+            writeln!(out, "{}", update::install(&config, on, &place, checked, running.is_some())?)?;
             if let Some(running) = running {
                 writeln!(out, "{running} tries it once it is free")?;
             }

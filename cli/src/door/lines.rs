@@ -15,28 +15,40 @@ const MAX_BYTES: usize = 256 * 1024;
 /// Bytes of one line.
 const MAX_LINE: usize = 8 * 1024;
 
-static KEPT: Mutex<Option<Lines>> = Mutex::new(None);
+static KEPT: Mutex<Kept> = Mutex::new(Kept { by: 0, lines: None });
 
-/// Keeps lines from now on, until [`Keeping`] is dropped.
-pub(super) fn keep() -> Keeping {
-    *lock() = Some(Lines::default());
+/// Keeps lines from now on, until the last [`Keeping`] is dropped.
+pub(crate) fn keep() -> Keeping {
+    let mut kept = lock();
+    kept.by += 1;
+    kept.lines.get_or_insert_default();
     Keeping(())
 }
 
-/// Lines are kept as long as it lives.
+/// Lines are kept as long as one of these lives.
 #[derive(Debug)]
-pub(super) struct Keeping(());
+pub(crate) struct Keeping(());
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        *lock() = None;
+        let mut kept = lock();
+        kept.by -= 1;
+        if kept.by == 0 {
+            kept.lines = None;
+        }
     }
+}
+
+/// What is kept, and how many want that.
+struct Kept {
+    by: usize,
+    lines: Option<Lines>,
 }
 
 /// A line was logged; credentials are out of it.
 pub(crate) fn note(metadata: &Metadata<'_>, message: &str) {
     let mut kept = lock();
-    if let Some(lines) = kept.as_mut() {
+    if let Some(lines) = &mut kept.lines {
         let (now, level, target) = (super::now(), metadata.level(), metadata.target());
         lines.push(format!("[{now} {level:<5} {target}] {message}"));
     }
@@ -44,15 +56,15 @@ pub(crate) fn note(metadata: &Metadata<'_>, message: &str) {
 
 /// The lines from the one with the number `from` on. None when none are kept.
 pub(super) fn since(from: u64) -> Option<Since> {
-    lock().as_ref().map(|lines| lines.since(from))
+    lock().lines.as_ref().map(|lines| lines.since(from))
 }
 
 /// The number of the line that is `lines` lines before the end.
 pub(super) fn last(lines: usize) -> u64 {
-    lock().as_ref().map_or(0, |kept| kept.end() - kept.kept.len().min(lines) as u64)
+    lock().lines.as_ref().map_or(0, |kept| kept.end() - kept.kept.len().min(lines) as u64)
 }
 
-fn lock() -> MutexGuard<'static, Option<Lines>> {
+fn lock() -> MutexGuard<'static, Kept> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -54,7 +54,6 @@ pub use call::{Call, CallError};
 pub use said::{Answer, Asked, Ended, Heartbeat, Held, Job, Moved, Session, Stamp, State, UpdateStatus};
 
 use crate::{config::ConfigFile, guests::Guests};
-use lines::Keeping;
 use place::Place;
 use serve::Host;
 
@@ -67,7 +66,7 @@ pub struct Door {
     // Dropped in this order: guests get the last lines.
     _guests: Guests,
     _place: place::Open,
-    _keeping: Keeping,
+    _keeping: lines::Keeping,
 }
 
 impl Door {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Error, VERSION,
     config::{Config, ConfigFile, ConfigStore, Watcher},
-    door::Updates,
+    door::{Updates, lines},
     engines::{self, Pace},
     lock::InstanceLock,
     logging,
@@ -49,6 +49,8 @@ pub struct RunArgs {
 /// updated meanwhile, this process becomes the new version.
 pub fn run(file: &ConfigFile, on: Runtime, args: &RunArgs) -> Result<(), Error> {
     let mut shutdown = Shutdown::listen().map_err(Error::Signals)?;
+    // `logs` has what was said from here on, also before a worker runs, and between two of them.
+    let _keeping = lines::keep();
     let place = Place::here().inspect_err(|error| log::warn!("updates are off: {error}")).ok();
     let mut before = Before::default();
     // Before anything that may be wrong with a version that nobody has tried.

@@ -5,15 +5,15 @@
 //! afterwards. So a machine that loses its power meanwhile starts what it had. Only what a person installs while no worker
 //! runs is in place before its trial, which the next start then begins with.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use studio_worker_core::update::{Record, Version};
 
 use crate::{
     Error,
-    config::{Config, ConfigFile},
+    config::{Config, ConfigFile, resolve},
     engines,
-    lock::InstanceLock,
+    lock::{self, InstanceLock},
     service::Pulse,
     signals::Shutdown,
     update::{
@@ -47,10 +47,11 @@ pub(super) fn have_watched(place: &Place, file: &ConfigFile, shutdown: &mut Shut
         if place.is_own() {
             note(place, |record| record.on_trial = None);
         }
-    } else if supervise::was_tried() {
-        // It could not be remembered then.
+    } else if supervise::was_tried() || is_tried(file, &version) {
+        // It could not be remembered then, and perhaps can't now: the next start is to know it all the same.
         if let Err(error) = place.note(|record| record.keep(&version, version.clone())) {
             log::debug!("{error}");
+            remember_tried(file, &version);
         }
     } else if place.old().exists() {
         // A second worker is none that its trial could be begun with.
@@ -95,6 +96,22 @@ pub(super) fn take_up(
     match usable(file) {
         Some(config) => try_in_place(place, &version, (file, &config), shutdown, before),
         None => Ok(Over::AsBefore),
+    }
+}
+
+/// Where a worker remembers that it has passed its trial if it can't write to its program's folder.
+fn tried(file: &ConfigFile) -> PathBuf {
+    lock::beside(&resolve(file.path()), "tried")
+}
+
+fn is_tried(file: &ConfigFile, version: &Version) -> bool {
+    fs::read_to_string(tried(file)).is_ok_and(|tried| tried.trim() == version.to_string())
+}
+
+fn remember_tried(file: &ConfigFile, version: &Version) {
+    let path = tried(file);
+    if let Err(error) = fs::write(&path, format!("{version}\n")) {
+        log::debug!("{} can't be written: {error}", path.display());
     }
 }
 

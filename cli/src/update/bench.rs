@@ -181,12 +181,22 @@ fn write(from: &mut impl Read, size: u64, program: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What a program says of its version. It has a bounded time for that.
+/// What a program says of its version.
 pub(super) fn version_of(program: &Path) -> Result<String, String> {
+    answer(program, &["--version"], "say its version")
+}
+
+/// Whether a program knows how a worker is run: one that can't even say so could not have its own trial watched either.
+pub(super) fn check_runs(program: &Path) -> Result<(), String> {
+    answer(program, &["run", "--help"], "say how it is run").map(drop)
+}
+
+/// What a program says when it is asked to do something short. It has a bounded time for that.
+fn answer(program: &Path, args: &[&str], does: &str) -> Result<String, String> {
     let cannot = |error: io::Error| format!("{} can't be run: {error}", program.display());
     // A path without a folder would be looked for in PATH.
     let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     for (name, value) in std::env::vars_os() {
         if looks_like_credential(&name.to_string_lossy(), &value.to_string_lossy()) {
             command.env_remove(name);
@@ -208,16 +218,13 @@ pub(super) fn version_of(program: &Path) -> Result<String, String> {
             None if Instant::now() >= end => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!(
-                    "the program does not say its version within {} s",
-                    ANSWER_BOUND.as_secs()
-                ));
+                return Err(format!("the program does not {does} within {} s", ANSWER_BOUND.as_secs()));
             }
             None => thread::sleep(PAUSE),
         }
     };
     if !status.success() {
-        return Err(format!("the program does not say its version, but ends with {status}"));
+        return Err(format!("the program does not {does}, but ends with {status}"));
     }
     // What it started may still have its stdout open.
     let said = said.recv_timeout(Duration::from_secs(2)).unwrap_or_default();

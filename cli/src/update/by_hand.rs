@@ -11,7 +11,7 @@ use studio_worker_core::{
 
 use super::{
     Place, TARGET, UpdateError,
-    bench::{Workbench, version_of},
+    bench::{Workbench, check_runs, version_of},
     feed, own_version, policy,
 };
 use crate::{config::Config, runtimes::Runtime};
@@ -100,7 +100,11 @@ pub fn install(
     let version = release.version.clone();
     let locked = place.lock()?;
     let bench = Workbench { place: place.clone(), key: config.auto_update_public_key.clone() };
-    if let Err(why) = stage(config, on, bench, release) {
+    let staged = stage(config, on, bench, release).and_then(|_| {
+        // Nobody watches the first steps of what is in place before its trial.
+        if worker_runs { Ok(()) } else { check_runs(&place.staged()) }
+    });
+    if let Err(why) = staged {
         place.clear();
         return Err(UpdateError::Stage { version, why });
     }
@@ -109,7 +113,10 @@ pub fn install(
         return Ok(format!("{version} is ready"));
     }
     place.put_ready(&version, false, &locked)?;
-    Ok(format!("installed {version} in place of {own}; `studio-worker rollback` goes back"))
+    Ok(format!(
+        "installed {version} in place of {own}, which is kept as {}; `studio-worker rollback` goes back",
+        place.old().display()
+    ))
 }
 
 /// Looks once, and installs what is newer unless the worker is busy, for those who have a loop of their own beside a worker

@@ -105,6 +105,12 @@ pub enum UpdateError {
         .0.display()
     )]
     Locked(PathBuf),
+    /// A worker runs that could never take over what is made ready for it.
+    #[error(
+        "the worker that runs is of another user, who can't write to {}: stop it, run this again, and start it",
+        .0.display()
+    )]
+    NotTheirs(PathBuf),
     /// What is there is no program.
     #[error("{0}")]
     NoProgram(String),

@@ -28,6 +28,17 @@ pub(super) fn give_all(path: &Path, folder: &Path) {
     let _ = (path, folder);
 }
 
+/// Whether the owner of `file` can make files in `folder`, as far as owners and modes tell.
+pub(super) fn may_write(file: &Path, folder: &Path) -> bool {
+    #[cfg(unix)]
+    return unix::may_write(file, folder).unwrap_or(true);
+    #[cfg(not(unix))]
+    {
+        let _ = (file, folder);
+        true
+    }
+}
+
 #[cfg(unix)]
 mod unix {
     use std::{
@@ -53,6 +64,17 @@ mod unix {
             fchown(file, Some(owner.uid()), Some(owner.gid()))?;
         }
         Ok(())
+    }
+
+    pub(super) fn may_write(file: &Path, folder: &Path) -> io::Result<bool> {
+        let (file, folder) = (fs::metadata(file)?, fs::metadata(folder)?);
+        let has = |bits| folder.mode() & bits == bits;
+        Ok(match file.uid() {
+            0 => true,
+            uid if uid == folder.uid() => has(0o300),
+            // Who else is in that group only the system knows.
+            _ => has(0o003) || has(0o030),
+        })
     }
 
     pub(super) fn give_all(path: &Path, folder: &Path) -> io::Result<()> {

@@ -6,7 +6,9 @@ use studio_worker::VERSION;
 
 use crate::{
     home::{Home, Said, wait},
-    release::{AFTER_NEXT, Feed, NEXT, archive, archive_name, broken, next_archive, program, sha256},
+    release::{
+        AFTER_NEXT, Feed, NEXT, archive, archive_name, broken, next_archive, program, sha256, useless,
+    },
     rig::Rig,
 };
 
@@ -179,6 +181,11 @@ fn a_release_that_is_not_as_it_should_be_leaves_the_program_alone() {
         ("", &|feed| feed.lists_files(&NEXT, &["studio-worker-x-unknown-y.tar.gz"]), "has no archive for"),
         ("", &|feed| feed.lists(&NEXT, Arc::new(archive(&broken(VERSION, "")))), "has a program of version"),
         ("", &|feed| feed.lists(&NEXT, Arc::new(archive(b"no program"))), "can't be run"),
+        (
+            "",
+            &|feed| feed.lists(&NEXT, Arc::new(archive(&useless(&NEXT, "exit 7")))),
+            "does not say how it is run",
+        ),
         ("", &|feed| feed.lists(&NEXT, Arc::new(b"no archive".to_vec())), "is broken"),
         ("key", &|_| (), "a signature is wanted"),
         (

@@ -94,6 +94,29 @@ fn a_version_whose_trial_leaves_no_trace_is_tried_once() {
     assert_eq!(at_studio(&studio), *NEXT);
     let log = worker.log();
     assert_eq!((log.matches("is on trial").count(), log.matches("session open").count()), (1, 2), "{log}");
+    // Nor at its next start.
+    worker.terminate();
+    worker.ends();
+    let worker = sealed.start();
+    worker.logs("session open");
+    assert!(!worker.log().contains("is on trial"), "{}", worker.log());
+}
+
+/// Needs to be root, as only root could make it ready.
+#[test]
+fn what_the_worker_that_runs_could_never_take_over_is_not_made_ready() {
+    if !is_root() {
+        return;
+    }
+    let (studio, feed) = (Rig::new(), Feed::with(&NEXT, next_archive()));
+    let home = Home::at(&studio, &feed, "auto_update_enabled = false");
+    let sealed = Sealed::new(&home);
+    let worker = sealed.start();
+    worker.logs("session open");
+    let said = home.run(&["check-update", "--install"]);
+    assert_eq!(said.code, 1, "{}", said.out);
+    assert!(said.err.contains("stop it, run this again, and start it"), "{}", said.err);
+    assert!(home.is_clean(), "{:?}", home.files());
 }
 
 #[test]

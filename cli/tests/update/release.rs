@@ -42,8 +42,13 @@ pub(crate) fn program(version: &str) -> Vec<u8> {
     bytes
 }
 
-/// A program that says its version, and does something else when it is to work.
+/// A program that says its version and how it is run, and does something else when it is to work.
 pub(crate) fn broken(version: &str, does: &str) -> Vec<u8> {
+    useless(version, &format!("if [ \"$1 $2\" = 'run --help' ]; then exit 0; fi\n{does}"))
+}
+
+/// A program that says its version, and does something else otherwise.
+pub(crate) fn useless(version: &str, does: &str) -> Vec<u8> {
     format!("#!/bin/sh\nif [ \"$1\" = --version ]; then echo studio-worker {version}; exit 0; fi\n{does}\n")
         .into()
 }
