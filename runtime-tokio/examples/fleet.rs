@@ -4,9 +4,9 @@
 //! They share a clock and what TLS trusts through one [`Tokio`]. A SIGINT ends them all; each delivers what it has in
 //! hand.
 
-use std::{env, error::Error, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{env, error::Error, fs, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use serde_json::json;
 use studio_worker_core::{
     engine::{Models, Output, Service},
@@ -29,6 +29,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(arguments.next().ok_or(usage)?);
     fs::create_dir_all(&folder)?;
 
+    // Heard from here on, before there is anything to end, and also while nobody looks.
+    let mut interrupted = pin!(signal::ctrl_c());
+    if let Some(signal) = interrupted.as_mut().now_or_never() {
+        return Ok(signal?);
+    }
+
     let models = Models::Listed(vec!["echo-1".into()]);
     let services = vec![Service { kind: TaskKind::Llm, engine: "echo".into(), models }];
     let engine = engine_fn("echo", services, |claim| async move {
@@ -49,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut reports = time::interval(REPORT_INTERVAL);
     loop {
         tokio::select! {
-            signal = signal::ctrl_c() => break signal?,
+            signal = &mut interrupted => break signal?,
             _ = reports.tick() => report(&fleet),
         }
         if fleet.iter().all(Worker::has_ended) {

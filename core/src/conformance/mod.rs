@@ -50,6 +50,7 @@ mod session;
 mod simulated;
 mod stream;
 mod trials;
+mod vacancy;
 
 use std::time::Duration;
 
@@ -67,6 +68,7 @@ pub use session::Session;
 pub use simulated::{Simulated, simulated};
 pub use stream::Stream;
 pub use trials::{behind_proxy, in_process, run, with_host};
+pub use vacancy::Vacancy;
 
 /// How long a scenario waits for what must come, by its network's clock.
 pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -21,6 +21,7 @@ use super::{
     pipe::{BlockingPipe, Pipe, pipe},
     proxy::{Manner, TestProxy},
     stream::Stream,
+    vacancy::Vacancy,
 };
 use crate::http::proxy::Proxies;
 
@@ -151,7 +152,16 @@ impl Network {
         self.studio_at(([127, 0, 0, 1], 0).into())
     }
 
-    /// The same in a certain place: where another one was, say, which has ended.
+    /// A place for a studio here, where there is none: [`Network::studio_at`] opens it.
+    pub fn vacancy(&self) -> Vacancy {
+        match &self.0.kind {
+            Kind::Loopback | Kind::Tls(_) => Vacancy::new(),
+            // Its ports are given out here alone.
+            Kind::Memory(_) => Vacancy::of(self.studio().address()),
+        }
+    }
+
+    /// The same in a certain place: where there was none, or where another one was, which has ended.
     pub fn studio_at(&self, address: SocketAddr) -> TestStudio {
         let since = self.0.clock.stopwatch();
         loop {

@@ -170,7 +170,8 @@ impl Session {
         match frame["type"].as_str() {
             Some("heartbeat") => {
                 self.heartbeats.push(frame.clone());
-                self.send(&json!({ "type": "heartbeatAck" }));
+                // A worker that has said goodbye may be gone by now; what it said after this heartbeat is still read.
+                self.try_send(&json!({ "type": "heartbeatAck" }));
                 true
             }
             Some("logBatch") => {

@@ -133,7 +133,7 @@ mod unix {
     fn what_may_not_be_whole_is_no_result() {
         let folder = tempfile::tempdir().unwrap();
         let machine = machine(folder.path());
-        let escape = "setsid sh -c ': > out; sleep 15' & until [ -e out ]; do sleep 0.01; done";
+        let escape = "setsid sh -c ': > out; sleep 60' & until [ -e out ]; do sleep 0.01; done";
         for keep in [Keep::Memory, Keep::File] {
             let escapes = Process { keep, ..script(&format!("echo a part; {escape}")) };
             let failure = block_on(machine.run(escapes)).unwrap_err();
@@ -182,14 +182,14 @@ mod unix {
     }
 
     /// A machine whose `nvidia-smi` is this script, and whose system's files are in the folder `root`.
-    fn measured(folder: &Path, nvidia_smi: Option<&str>) -> LocalMachine<Threads> {
+    fn measured(platform: Threads, folder: &Path, nvidia_smi: Option<&str>) -> LocalMachine<Threads> {
         let bin = folder.join("bin");
         fs::create_dir_all(&bin).unwrap();
         if let Some(script) = nvidia_smi {
             write_script(&bin.join("nvidia-smi"), script);
         }
         let path = format!("{}:/usr/bin:/bin", bin.display());
-        machine(folder)
+        LocalMachine::new(platform, Folder::at(folder))
             .with_environment([("PATH".into(), path.into())])
             .with_system_files_in(folder.join("root"))
     }
@@ -223,7 +223,10 @@ mod unix {
             ("head -c 1000000 /dev/zero", None, None),
         ] {
             let folder = tempfile::tempdir().unwrap();
-            let memory = block_on(measured(folder.path(), Some(&format!("{asked}\n{script}"))).measure());
+            // It has all the time that a busy machine takes.
+            let patient = Threads::sleeping(|_| thread::sleep(PATIENCE));
+            let machine = measured(patient, folder.path(), Some(&format!("{asked}\n{script}")));
+            let memory = block_on(machine.measure());
             let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes / MIB);
             assert_eq!((mib(memory.gpu_total), mib(memory.gpu_free)), (total, free), "{script}");
         }
@@ -233,7 +236,11 @@ mod unix {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("asked");
         let script = format!("echo $$ >> '{}'; trap '' TERM; sleep 1000", log.display());
-        let machine = measured(folder.path(), Some(&script));
+        // Its time is over once it has been asked, however long that takes.
+        let seen = log.clone();
+        let is_asked = move || fs::read_to_string(&seen).is_ok_and(|asked| asked.ends_with('\n'));
+        let until_asked = Threads::sleeping(move |_| eventually("it is not asked", &is_asked));
+        let machine = measured(until_asked, folder.path(), Some(&script));
         write(&folder.path().join("root"), "proc/meminfo", "MemAvailable: 5 kB\n");
         for _ in 0..3 {
             let memory = block_on(machine.measure());
@@ -248,7 +255,7 @@ mod unix {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
         // A container without an `nvidia-smi`.
-        let machine = measured(folder.path(), None);
+        let machine = measured(Threads::new(), folder.path(), None);
         assert_eq!(block_on(machine.measure()), Memory::default());
         for (path, text) in [
             ("sys/class/drm/card0/device/mem_info_vram_total", "17163091968\n"),

@@ -2,7 +2,9 @@
 
 use std::{
     future::Future,
-    io, thread,
+    io,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,11 +18,17 @@ use studio_worker_core::{
 #[derive(Clone)]
 pub(crate) struct Threads {
     start: Instant,
+    sleep: Arc<dyn Fn(Duration) + Send + Sync>,
 }
 
 impl Threads {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self::sleeping(thread::sleep)
+    }
+
+    /// The same, where a sleep is over when this is, however long it was to be.
+    pub(crate) fn sleeping(sleep: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self { start: Instant::now(), sleep: Arc::new(sleep) }
     }
 }
 
@@ -44,7 +52,8 @@ impl Platform for Threads {
 
     fn sleep_until(&self, at: Mono) -> impl Future<Output = ()> + Send + 'static {
         let span: Duration = at.since(self.now().mono);
-        on_a_thread(move || thread::sleep(span))
+        let sleep = Arc::clone(&self.sleep);
+        on_a_thread(move || sleep(span))
     }
 
     fn dial(

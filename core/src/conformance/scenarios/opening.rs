@@ -252,13 +252,12 @@ pub(super) fn a_server_time_far_away_means_nothing(host: &dyn Host) {
 /// Nobody listens when the worker starts.
 pub(super) fn a_studio_that_cannot_be_reached_is_tried_again_until_it_can(host: &dyn Host) {
     let network = host.network();
-    let studio = network.studio();
-    let (address, base) = (studio.address(), studio.base());
-    drop(studio);
+    let place = network.vacancy();
+    let base = network.base(place.address());
     let worker = host.start(Start { base: &base, identity: registered(), held: false });
     // Past the first attempts: the second comes after 1.5 s at most.
     network.clock().sleep(Duration::from_secs(3));
-    Scene { studio: network.studio_at(address), worker }.serves_once();
+    Scene { studio: network.studio_at(place.address()), worker }.serves_once();
 }
 
 /// A studio whose certificate nobody vouches for is told nothing, neither on a session nor over HTTP.

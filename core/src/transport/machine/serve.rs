@@ -53,7 +53,7 @@ pub(super) fn launch(
     let rider = Rider::new(&reins);
     let (tell, told) = oneshot::channel();
     let started = (|| {
-        let beside = Beside::new(&reins);
+        let mut beside = Beside::new(&reins);
         let (said, says) = io::pipe()?;
         let words = beside.listen(said)?;
         command.stdin(Stdio::null()).stdout(says.try_clone()?).stderr(says);
