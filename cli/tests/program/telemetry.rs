@@ -1,9 +1,10 @@
 //! What a Sentry server hears of a worker, and what it costs one that it doesn't hear from.
 
 use std::{
-    fs,
+    fs, io,
     net::TcpListener,
-    process::Command,
+    process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use studio_worker_core::{conformance::TestStudio, wire::Secret};
 
 use super::{
     BUSY, Home, Running,
+    home::PATIENCE,
     running::{TOKEN, approved, drain, ends_with, on_each_runtime},
 };
 
@@ -153,12 +155,15 @@ fn without_an_address_nothing_is_told(on: &str) {
         let home = approved(&studio, "");
         let worker = telling(&home, on, &dsn);
         let mut session = studio.session();
-        let counted = if cfg!(target_os = "linux") {
-            threads(&worker).iter().filter(|name| name.trim() == "sentry").count()
-        } else {
-            telling_threads
-        };
-        assert_eq!(counted, telling_threads, "{dsn:?}");
+        if cfg!(target_os = "linux") {
+            let counted = || threads(&worker).iter().filter(|name| name.trim() == "sentry").count();
+            // A thread gives itself its name, with its first step.
+            let since = Instant::now();
+            while counted() < telling_threads && since.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(counted(), telling_threads, "{dsn:?}");
+        }
         let log = drain(worker, &mut session);
         assert_eq!(log.contains("errors are told to Sentry"), telling_threads > 0, "{log}");
     }
@@ -196,15 +201,19 @@ fn a_panic_is_told_once_with_where_it_came_from() {
         studio_worker::logging::learn(&TOKEN.into());
         let _telemetry =
             studio_worker::telemetry::start(studio_worker::runtimes::Runtime::default(), "multi");
-        let panicking = std::thread::Builder::new().name("engine".into()).spawn(|| panic!("at {TOKEN}"));
+        let panicking = thread::Builder::new().name("engine".into()).spawn(|| panic!("at {TOKEN}"));
         assert!(panicking.unwrap().join().is_err());
+        // An end waits for what is told, but not for long: this one comes when it was.
+        io::stdin().read_line(&mut String::new()).unwrap();
         return;
     }
     let sentry = TestStudio::new();
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "telemetry::a_panic_is_told_once_with_where_it_came_from", "--nocapture"]);
-    let child = Running::start(child.env(PANICS, "1").env("SENTRY_DSN", dsn(sentry.address())));
+    child.env(PANICS, "1").env("SENTRY_DSN", dsn(sentry.address())).stdin(Stdio::piped());
+    let mut child = Running::start(&mut child);
     let event = told(&sentry, &TOKEN.into());
+    drop(child.child.stdin.take());
     let (status, log, _) = child.ends();
     assert!(status.success(), "{log}");
     let panic = &event["exception"]["values"][0];
