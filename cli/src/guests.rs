@@ -19,8 +19,8 @@ const STACK: usize = 256 * 1024;
 const TROUBLE: Duration = Duration::from_millis(200);
 /// How long a new guest may have to wait for a seat, where all are taken by some who have asked: those leave soon.
 const QUEUEING: Duration = Duration::from_secs(5);
-/// How long guests have to leave when it is over.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long guests have to leave when it is over, and to be told so: a moment, but for a busy machine.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A connection that blocks.
 pub(crate) trait Guest: Read + Write + Send + 'static {

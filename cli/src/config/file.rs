@@ -21,8 +21,9 @@ use crate::lock;
 
 /// Larger files, in bytes, are not configurations.
 const MAX_BYTES: u64 = 1024 * 1024;
-/// How long another process may take to save.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long other processes may take to save: each waits for a disk that may be busy, and whoever comes may have to wait for
+/// several of them.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// How many links to links are followed.
 const MAX_LINKS: usize = 16;
 

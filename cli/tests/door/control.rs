@@ -54,7 +54,7 @@ fn a_worker_that_is_paused_finishes_its_job_and_takes_no_other_until_it_is_resum
 fn hold(rig: &Rig, session: Session, job: &str) -> Session {
     session.drop_connection();
     let text = rig.home.text().replace("synthetic_delay_ms = 600000", "synthetic_delay_ms = 0");
-    std::fs::write(rig.home.config(), text).unwrap();
+    rig.home.write(&text);
     rig.lives(|live| live["heldResults"][0]["jobId"] == job && live["currentJob"].is_null());
     rig.studio.session()
 }

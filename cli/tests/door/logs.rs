@@ -5,13 +5,17 @@ use std::{
     process::Stdio,
 };
 
-use super::{Rig, TOKEN};
+use super::{Rig, TOKEN, until};
 
 #[test]
 fn logs_are_read_out_and_followed_to_the_end_without_credentials() {
     let (rig, mut session) = Rig::start("async-std", "", &[]);
     rig.lives(|live| live["session"]["state"] == "serving");
-    let all = rig.home.prints(&["logs"]);
+    // It is seen to serve a moment before it says so.
+    let all = until(|| {
+        let all = rig.home.prints(&["logs"]);
+        all.contains("session open as w-1").then_some(all)
+    });
     assert!(all.lines().next().unwrap().contains(" starts with "), "from its first line on: {all}");
     let opened = all.lines().find(|line| line.contains("session open as w-1")).unwrap();
     assert!(opened.starts_with("[20") && opened.contains(" INFO  studio_worker] "), "{opened}");

@@ -15,7 +15,6 @@ mod script;
 mod status;
 
 use std::{
-    fs,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -80,7 +79,7 @@ impl Rig {
     /// Lets the job that waits be made, and takes its result.
     fn release(&self, session: &mut Session, job: &str) {
         let text = self.home.text().replace("synthetic_delay_ms = 600000", "synthetic_delay_ms = 0");
-        fs::write(self.home.config(), text).unwrap();
+        self.home.write(&text);
         session.expect("completeJson", job);
         session.complete_ack(job);
     }

@@ -48,12 +48,18 @@ fn numbers_and_probes(on: &str) {
     let mut session = upgrading.accept().welcome();
     until(|| (get(&address, "/readyz").0 == 200).then_some(()));
     rig.begin(&mut session, "j-1");
-    let (status, page) = get(&address, "/metrics");
-    assert_eq!((status, value(&page, "studio_worker_current_jobs")), (200, 1.0));
+    // Counted at the end of the turn in which it is seen to begin.
+    until(|| {
+        let (status, page) = get(&address, "/metrics");
+        assert_eq!(status, 200);
+        (value(&page, "studio_worker_current_jobs") > 0.5).then_some(())
+    });
     rig.release(&mut session, "j-1");
     session.offer("j-2", "image", "a cat");
     session.expect("accept", "j-2");
-    rig.studio.request().answer(200, "", "");
+    let mut upload = rig.studio.request();
+    upload.body();
+    upload.answer(200, "", "");
     let page = until(|| {
         let page = get(&address, "/metrics").1;
         (value(&page, "studio_worker_jobs_total{kind=\"image\",outcome=\"completed\"}") > 0.0).then_some(page)

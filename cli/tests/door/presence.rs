@@ -40,7 +40,7 @@ fn jobs_are_left_to_others_while_somebody_uses_the_machine() {
     session.delivers("j-1");
 
     let text = home.text();
-    fs::write(home.config(), text.replace("only_when_idle = false", "only_when_idle = true")).unwrap();
+    home.write(&text.replace("only_when_idle = false", "only_when_idle = true"));
     session.heartbeat_with("autoEnabled", false);
     assert_eq!(session.heartbeats.last().unwrap()["capabilities"]["onlyWhenIdle"], true);
     session.offer("j-2", "llm", "hello");
@@ -48,7 +48,7 @@ fn jobs_are_left_to_others_while_somebody_uses_the_machine() {
     assert!(
         home.prints(&["status"]).contains("jobs:               none are taken: somebody uses this machine\n")
     );
-    fs::write(home.config(), text).unwrap();
+    home.write(&text);
     session.heartbeat_with("autoEnabled", true);
     session.delivers("j-3");
     worker.signal("-TERM");

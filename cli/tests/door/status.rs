@@ -27,7 +27,11 @@ fn a_worker_that_runs_tells_how_it_is(on: &str) {
     rig.begin(&mut session, "j-1");
     rig.lives(|live| live["lastHeartbeat"]["problem"].is_null() && live["lastHeartbeat"]["at"].is_string());
 
-    let status = rig.home.prints(&["status"]);
+    // Whoever looks for updates says so in its own time.
+    let status = until(|| {
+        let status = rig.home.prints(&["status"]);
+        line(&status, "next_update_check:").map(|_| status)
+    });
     assert_eq!(line(&status, "registration:").as_deref(), Some("approved as w-1"), "{status}");
     assert!(line(&status, "worker:").unwrap().starts_with(&format!("process {}, ", rig.worker.child.id())));
     assert!(line(&status, "session:").unwrap().starts_with("serving as w-1 for "), "{status}");

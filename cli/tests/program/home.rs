@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 /// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A home directory of its own, and the program in it.
 pub(crate) struct Home {
@@ -63,8 +63,11 @@ impl Home {
         self.dir.path().join("config.toml")
     }
 
+    /// Changes it as a good editor does: whoever reads it meanwhile has either the old or the new one.
     pub(crate) fn write(&self, config: &str) {
-        fs::write(self.config(), config).unwrap();
+        let file = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
+        fs::write(file.path(), config).unwrap();
+        file.persist(self.config()).unwrap();
     }
 
     pub(crate) fn text(&self) -> String {

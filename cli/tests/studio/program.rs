@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -170,13 +171,24 @@ fn a_large_upload_is_streamed_to_the_disk() {
         [("Authorization", &*format!("Bearer {}", worker.token)), ("Content-Type", &*envelope.content_type)];
     let length = envelope.length((CHUNK * CHUNKS) as u64);
     let before = peak(&program.child);
-    let mut stream = http::begin(rig.address(), "POST", &complete(&worker, &id), &headers, length);
-    stream.write_all(&envelope.head).unwrap();
-    for n in 0..CHUNKS {
-        stream.write_all(&vec![u8::try_from(n % 251).unwrap(); CHUNK]).unwrap();
-    }
-    stream.write_all(&envelope.tail).unwrap();
-    assert_eq!(http::finish(stream).status, 200);
+    let (over, is_over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        // However long a slow disk takes, the worker is there.
+        scope.spawn(move || {
+            session.heartbeat();
+            while is_over.recv_timeout(Duration::from_secs(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                session.heartbeat();
+            }
+        });
+        let mut stream = http::begin(rig.address(), "POST", &complete(&worker, &id), &headers, length);
+        stream.write_all(&envelope.head).unwrap();
+        for n in 0..CHUNKS {
+            stream.write_all(&vec![u8::try_from(n % 251).unwrap(); CHUNK]).unwrap();
+        }
+        stream.write_all(&envelope.tail).unwrap();
+        assert_eq!(http::finish(stream).status, 200);
+        drop(over);
+    });
     let grown = peak(&program.child) - before;
     assert!(grown < 16 * 1024, "{grown} KiB more were resident");
 

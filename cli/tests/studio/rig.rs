@@ -1,6 +1,6 @@
 //! A studio to test, and a worker that is played by hand.
 
-use std::{net::SocketAddr, path::Path, thread, time::Duration};
+use std::{io, net::SocketAddr, path::Path, thread, time::Duration};
 
 use serde_json::{Value, json};
 use studio_worker::studio::{Config, Running, Server};
@@ -211,14 +211,28 @@ impl Session {
         self.0.send(Message::text(frame.to_string())).unwrap();
     }
 
+    pub(crate) fn heartbeat(&mut self) {
+        self.send(&json!({ "type": "heartbeat", "capabilities": capabilities() }));
+    }
+
     pub(crate) fn send_message(&mut self, message: Message) {
         self.0.send(message).unwrap();
+    }
+
+    fn read(&mut self) -> tungstenite::Result<Message> {
+        loop {
+            match self.0.read() {
+                // A read with a time limit is not taken up again by the system when a signal interrupts it.
+                Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The next frame that is no acknowledgement of a heartbeat.
     pub(crate) fn receive(&mut self) -> Value {
         loop {
-            match self.0.read().unwrap() {
+            match self.read().unwrap() {
                 Message::Text(text) => {
                     let frame: Value = serde_json::from_str(&text).unwrap();
                     if frame["type"] != "heartbeatAck" {
@@ -242,7 +256,7 @@ impl Session {
     /// Reads until the close frame, and gives back its code.
     pub(crate) fn closed(&mut self) -> u16 {
         loop {
-            match self.0.read() {
+            match self.read() {
                 Ok(Message::Close(Some(frame))) => {
                     let _ = self.0.flush(); // the answer to the close
                     return frame.code.into();
