@@ -68,11 +68,11 @@ fn no_program_outlives_a_worker_that_is_stopped(on: &'static str) {
 }
 
 fn no_program_outlives_its_time_limit(on: &'static str) {
-    let (_place, studio, worker, id, mark) = busy(on, 3, "job_limit_secs = 2");
+    let (_place, studio, worker, id, mark) = busy(on, 3, "job_limit_secs = 10");
     until("the limit is said", || worker.log().contains("time limit"));
     until("the job is offered no more", || finished(&studio, &id)["state"] == "failed");
     until("the programs are gone", || processes_with(&mark).is_empty());
-    assert!(worker.log().contains("passed its time limit of 2 s"), "{}", worker.log());
+    assert!(worker.log().contains("passed its time limit of 10 s"), "{}", worker.log());
 }
 
 fn what_a_program_leaves_running_ends_with_its_job(on: &'static str) {
