@@ -22,6 +22,7 @@ pub(super) fn once(scene: Scene, session: &mut Session, delivered: bool) -> Ende
 
 /// What is sent is what section 5 says.
 pub(super) fn a_result_is_uploaded(host: &dyn Host) {
+    let _turn = super::in_turn();
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     let mut upload = upload_of(&scene, &mut session, MANY);
@@ -39,6 +40,7 @@ pub(super) fn a_result_is_uploaded(host: &dyn Host) {
 
 /// A studio that refuses a body while it comes (413): the job has failed for good.
 pub(super) fn an_answer_before_the_body_has_left_is_heard(host: &dyn Host) {
+    let _turn = super::in_turn();
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     let upload = upload_of(&scene, &mut session, MANY);
@@ -71,6 +73,7 @@ pub(super) fn a_redirect_is_not_followed(host: &dyn Host) {
 
 /// A socket that drops while the result is uploaded: the upload goes on, and its 2xx delivers.
 pub(super) fn an_upload_outlives_its_session(host: &dyn Host) {
+    let _turn = super::in_turn();
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     let mut upload = upload_of(&scene, &mut session, MANY);
@@ -85,6 +88,7 @@ pub(super) fn an_upload_outlives_its_session(host: &dyn Host) {
 
 /// The same, but the job is offered again first: the upload that moves is the one.
 pub(super) fn an_upload_that_moves_is_adopted_by_the_next_offer(host: &dyn Host) {
+    let _turn = super::in_turn();
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     let mut upload = upload_of(&scene, &mut session, MANY);

@@ -40,6 +40,7 @@ pub(super) fn a_ping_is_answered_while_a_job_runs(host: &dyn Host) {
 
 /// A studio that says much before it reads: if either side waited for the other to read, neither would go on.
 pub(super) fn reading_goes_on_while_writing_waits(host: &dyn Host) {
+    let _turn = super::in_turn();
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     // A prompt that is said back, and is longer than both sides' buffers together.
@@ -60,6 +61,7 @@ pub(super) fn reading_goes_on_while_writing_waits(host: &dyn Host) {
 
 /// Frames up to 64 MiB are read (section 3), which is four times what WebSocket libraries mostly allow for one.
 pub(super) fn a_frame_of_17_mib_is_read(host: &dyn Host) {
+    let _turn = super::in_turn();
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     let mut offer = offer("j-1", "llm", "hello");

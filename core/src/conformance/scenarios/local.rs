@@ -67,6 +67,7 @@ pub(super) fn a_large_result_is_uploaded_from_a_file(host: &InProcess) {
 }
 
 fn deliver(host: &InProcess, length: usize) {
+    let _turn = super::in_turn();
     let (studio, worker) = scene(host);
     let mut session = studio.session();
     let prompt = length.to_string();

@@ -10,7 +10,22 @@ mod local;
 mod opening;
 mod uploads;
 
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use super::{Host, InProcess};
+
+/// Of the scenarios that say much two have their turn at a time. They take the processor rather than wait, and what each says
+/// within the bounds of the protocol must not take as long as all of them together.
+fn in_turn() -> MutexGuard<'static, ()> {
+    static QUEUES: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+    static CAME: AtomicUsize = AtomicUsize::new(0);
+    let queue = &QUEUES[CAME.fetch_add(1, Ordering::Relaxed) % QUEUES.len()];
+    // One that failed has had its turn.
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A scenario that any host can play.
 pub type Scenario = fn(&dyn Host);

@@ -48,6 +48,7 @@ pub(super) fn an_upload_answered_503_is_tried_again(host: &dyn Host) {
 
 /// A connection that breaks before the studio has the whole.
 pub(super) fn an_upload_whose_connection_breaks_is_tried_again(host: &dyn Host) {
+    let _turn = super::in_turn();
     let scene = Scene::new(host);
     let mut session = scene.studio.session();
     let mut upload = upload_of(&scene, &mut session, 10_000_000);
