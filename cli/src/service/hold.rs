@@ -47,13 +47,14 @@ impl Hold {
         if !is_refusal(error) || self.is_over() {
             return;
         }
+        // Before anybody is told: what is changed because of that is another one.
+        let known = file.load().ok().map(|config| registration(&config));
         let minutes = HOLD.as_secs() / 60;
         log::error!(
             "{error}. It is not tried again for {minutes} minutes, or until another registration is in the configuration"
         );
         let pulse = Pulse::of_this_process();
         pulse.say(&format!("waits for {minutes} minutes before it tries again: {error}"));
-        let known = file.load().ok().map(|config| registration(&config));
         let end = Instant::now() + HOLD;
         let mut looks = 0;
         while Instant::now() < end && !self.is_over() {

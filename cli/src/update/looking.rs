@@ -226,8 +226,7 @@ impl Looking {
                 let outcome = self.ask();
                 if let Ok(feed) = &outcome
                     && let Some(newest) = choose(feed, &self.own, &policy).map(|newest| &newest.version)
-                    && self.attention.is_open(self.place.record_stamp())
-                    && self.place.version().as_ref() == Some(newest)
+                    && self.was_put_in_place(newest)
                 {
                     // It takes over once it can be started, and is not fetched again for that.
                     policy.refused.push(newest.clone());
@@ -236,11 +235,17 @@ impl Looking {
                 Duration::ZERO
             }
             Order::Stage(release) => {
+                self.locked = None;
+                let locked = self.place.lock();
+                // Another worker of this program may have done all of that since the feed was asked.
+                if locked.is_ok() && self.was_put_in_place(&release.version) {
+                    *updater = self.anew(Duration::ZERO);
+                    return Some(Duration::ZERO);
+                }
                 log::info!("{} is there: it is fetched and checked", release.version);
                 let key = self.config.auto_update_public_key.clone();
                 let bench = Workbench { place: self.place.clone(), key };
-                self.locked = None;
-                let outcome = self.place.lock().map_err(|error| error.to_string()).and_then(|locked| {
+                let outcome = locked.map_err(|error| error.to_string()).and_then(|locked| {
                     let staged = stage(&self.config, self.on, bench, release);
                     match &staged {
                         Ok(_) => self.locked = Some(locked),
@@ -263,7 +268,6 @@ impl Looking {
     /// Has what came from the feed take over; how long it may rest then.
     fn take_ready(&mut self, updater: &mut AutoUpdater, policy: &Policy, version: Version) -> Duration {
         let (now, schedule) = (self.now(), self.schedule());
-        let anew = |first| AutoUpdater::new(self.own.clone(), &LoopSchedule { first, ..schedule }, now);
         let locked = match self.locked.take() {
             Some(locked) => Ok(locked),
             // It was left alone meanwhile.
@@ -276,7 +280,7 @@ impl Looking {
                     if policy.refused.contains(&version)
                         || !self.place.is_staged(&version).unwrap_or_default() =>
                 {
-                    *updater = anew(Duration::ZERO);
+                    *updater = self.anew(Duration::ZERO);
                     return Duration::ZERO;
                 }
                 locked => locked,
@@ -292,9 +296,19 @@ impl Looking {
             },
             Err(error) => error,
         };
-        *updater = anew(AFTER_TROUBLE);
+        *updater = self.anew(AFTER_TROUBLE);
         self.stay(&version, &error);
         LOOK_INTERVAL
+    }
+
+    /// Begins anew, with a look at the feed at that time.
+    fn anew(&self, first: Duration) -> AutoUpdater {
+        AutoUpdater::new(self.own.clone(), &LoopSchedule { first, ..self.schedule() }, self.now())
+    }
+
+    /// Whether somebody has put this version in place, and remembered that, and it was not looked at yet.
+    fn was_put_in_place(&self, version: &Version) -> bool {
+        self.attention.is_open(self.place.record_stamp()) && self.place.version().as_ref() == Some(version)
     }
 
     fn ask(&self) -> Result<Feed, CheckFailure> {
@@ -324,6 +338,11 @@ impl Looking {
         let refused = self.refused.iter().filter(|refused| refused.counts(stamp, &wanted));
         let refused: Vec<_> = refused.map(|refused| refused.version.clone()).collect();
         let found = record.found(&self.own, &refused, is_time, || self.place.version());
+        // Whoever puts it there remembers that a moment later: what is in use is told as a whole, or not yet.
+        let is_held = || self.locked.is_none() && matches!(self.place.lock(), Err(UpdateError::Locked(_)));
+        if found == Found::InUse && (is_held() || self.place.record_stamp() != stamp) {
+            return None;
+        }
         if let Some(error) = unusable
             && !matches!(found, Found::Nothing | Found::NotYet)
         {

@@ -147,7 +147,7 @@ fn a_model_is_downloaded_loaded_kept_and_let_go(on: &'static str) {
     let bytes = fs::metadata(&model).unwrap().len();
     let config = |root: &Path| {
         format!(
-            "engine = \"llama-cpp\"\nllama_server = {}\nllama_idle_secs = 3\nmodels_root = {}\n",
+            "engine = \"llama-cpp\"\nllama_server = {}\nllama_idle_secs = 15\nmodels_root = {}\n",
             quoted(&program),
             quoted(root)
         )

@@ -23,7 +23,7 @@ pub(crate) const ALL: &[Case] = cases![&[];
 /// A command that starts others, whose arguments have `mark` in them, and that ends when `end` says so.
 fn config(mark: &str, end: &str, more: &str) -> String {
     // Both have the mark, since it is an argument of the shell and of what it starts.
-    let script = format!("sleep 1000.{mark} & {end}");
+    let script = format!("sleep {mark} & {end}");
     format!(
         "engine = \"command\"\n{more}\n[[commands]]\nkind = \"llm\"\nmodels = [\"shell\"]\nprogram = \"sh\"\nargs = [\"-c\", {script:?}]\n"
     )
@@ -33,9 +33,9 @@ fn job() -> serde_json::Value {
     json!({ "model": "shell", "task": { "kind": "llm", "messages": [{ "role": "user", "content": "x" }] } })
 }
 
-/// A text that no other test has.
+/// How long something sleeps, in seconds: a text that no other test has, and nothing else that runs.
 fn mark(on: &str, test: u32) -> String {
-    format!("{}{test}{}", std::process::id(), u32::from(on == "tokio"))
+    format!("1000.0{}{test}{}", std::process::id(), u32::from(on == "tokio"))
 }
 
 /// A worker with a job whose program runs, and the mark of it.
@@ -45,7 +45,7 @@ fn busy(on: &'static str, test: u32, more: &str) -> (Place, Studio, Worker, Stri
     let studio = Studio::start();
     let worker = place.worker(&studio);
     let id = queue(&studio, &job());
-    until("the program runs", || processes_with(&format!("sleep\u{0}1000.{mark}")).len() == 1);
+    until("the program runs", || processes_with(&format!("sleep\u{0}{mark}")).len() == 1);
     (place, studio, worker, id, mark)
 }
 
@@ -68,11 +68,11 @@ fn no_program_outlives_a_worker_that_is_stopped(on: &'static str) {
 }
 
 fn no_program_outlives_its_time_limit(on: &'static str) {
-    let (_place, studio, worker, id, mark) = busy(on, 3, "job_limit_secs = 2");
+    let (_place, studio, worker, id, mark) = busy(on, 3, "job_limit_secs = 10");
     until("the limit is said", || worker.log().contains("time limit"));
     until("the job is offered no more", || finished(&studio, &id)["state"] == "failed");
     until("the programs are gone", || processes_with(&mark).is_empty());
-    assert!(worker.log().contains("passed its time limit of 2 s"), "{}", worker.log());
+    assert!(worker.log().contains("passed its time limit of 10 s"), "{}", worker.log());
 }
 
 fn what_a_program_leaves_running_ends_with_its_job(on: &'static str) {
@@ -84,7 +84,7 @@ fn what_a_program_leaves_running_ends_with_its_job(on: &'static str) {
         let id = queue(&studio, &job());
         let job = finished(&studio, &id);
         assert_eq!(job["state"], state, "{job}");
-        until("what it left is gone", || processes_with(&format!("sleep\u{0}1000.{mark}")).is_empty());
+        until("what it left is gone", || processes_with(&format!("sleep\u{0}{mark}")).is_empty());
         until("no zombie is left", || zombies_of(worker.pid()) == 0);
     }
 }

@@ -39,7 +39,10 @@ fn an_approval_that_cannot_be_saved_is_not_lost(on: &'static str) {
         "what was stored is whole: {text}"
     );
 
-    fs::write(program.config_path(), text.replace(&ballast, "")).unwrap();
+    // In one step: the program may be about to write it at this very moment.
+    let roomy = program.home().join("roomy.toml");
+    fs::write(&roomy, text.replace(&ballast, "")).unwrap();
+    fs::rename(roomy, program.config_path()).unwrap();
     let upgrading = studio.upgrade();
     assert_eq!(upgrading.0.header("authorization"), format!("Bearer {token}"));
     let stored = program.identity();

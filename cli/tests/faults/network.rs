@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use studio_worker_core::conformance::{
-    Hosted, Network, Scene, Session, Start, TestStudio, offer, registered,
-};
+use studio_worker_core::conformance::{Hosted, Scene, Session, Start, TestStudio, offer, registered};
 
 use crate::{
     Test,
@@ -72,22 +70,16 @@ fn sessions_that_end_before_their_welcome_come_ever_rarer_and_cost_no_memory(on:
 fn of_ten_workers_none_returns_in_step_with_another(on: &'static str) {
     const WORKERS: usize = 10;
     let studio = TestStudio::new();
-    let (address, base) = (studio.address(), studio.base());
+    let base = studio.base();
     let workers: Vec<_> = (0..WORKERS).map(|_| registered_at(on, &base)).collect();
     let sessions: Vec<_> = workers.iter().map(|_| studio.session()).collect();
-    drop(studio);
     sessions.into_iter().for_each(Session::drop_connection);
-    let restarted = Network::loopback().studio_at(address);
-    let mut returned = Vec::new();
-    let mut sessions = Vec::new();
-    for _ in 0..WORKERS {
-        let upgrading = restarted.upgrade();
-        returned.push(Instant::now());
-        sessions.push(upgrading.accept().welcome());
-    }
-    // Each waits half a second to one and a half: that ten fall into a fifth of that by chance would be news.
-    let spread = returned[WORKERS - 1] - returned[0];
-    assert!(spread > Duration::from_millis(200), "{spread:?}");
+    let mut sessions: Vec<_> = workers.iter().map(|_| studio.session()).collect();
+    // Each waits half a second to one and a half: that ten fall into a fifth of that by chance would be news. When they come
+    // says less: a machine that is busy may let them come together all the same.
+    let waits: Vec<_> = workers.iter().map(tenths).collect();
+    let spread = waits.iter().max().unwrap() - waits.iter().min().unwrap();
+    assert!(spread >= 2, "{waits:?}");
     for worker in &workers {
         worker.drain();
     }
@@ -97,6 +89,14 @@ fn of_ten_workers_none_returns_in_step_with_another(on: &'static str) {
     for worker in workers {
         assert_eq!(worker.ended().code, 0);
     }
+}
+
+/// How long it says that it waits before it comes again, in tenths of a second.
+fn tenths(worker: &Program) -> u32 {
+    let line = worker.logs("no session, trying again in ");
+    let (_, wait) = line.split_once("trying again in ").unwrap();
+    let (wait, _) = wait.split_once(" s: ").unwrap();
+    wait.replace('.', "").parse().unwrap()
 }
 
 /// It says much and reads nothing: what would be answered and logged piles up, within bounds. That lines were dropped

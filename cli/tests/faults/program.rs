@@ -317,11 +317,11 @@ impl Drop for Program {
     }
 }
 
-/// Memory that it has, in bytes.
+/// Memory that it has for itself, in bytes. How much of its file the system has in memory says nothing of it.
 #[cfg(target_os = "linux")]
 pub(crate) fn resident(program: &Program) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 

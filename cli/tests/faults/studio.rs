@@ -5,10 +5,11 @@ use std::{
     net::SocketAddr,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
+use studio_worker_core::conformance::PATIENCE;
 use tempfile::TempDir;
 
 use crate::http;
@@ -56,14 +57,15 @@ impl Studio {
     /// Waits until the job is in this state.
     pub(crate) fn job_is(&self, id: &str, state: &str) -> Value {
         let job = || http::request(self.address, "GET", &format!("/api/v1/jobs/{id}"), &[], b"").json();
-        for _ in 0..3_000 {
+        let since = Instant::now();
+        loop {
             let job = job();
             if job["state"] == state {
                 return job;
             }
+            assert!(since.elapsed() < PATIENCE, "job {id} does not come to be {state}: {job}");
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("job {id} does not come to be {state}: {}", job());
     }
 }
 

@@ -37,7 +37,7 @@ const ODD: &str = "50% of $HOME \"q\" ä; 'it' [x]*";
 const SCENE: &str = r#"
 CONFIG="$3/config.toml"
 mkdir -p "$HOME/.config/systemd/user/minis-studio-worker.service.d"
-printf '[Service]\nWatchdogSec=3\nRestartSec=100ms\nLimitCORE=0\nExecStopPost=/bin/sh -c "echo ${SERVICE_RESULT} > /run/user/0/result"\n' > "$HOME/.config/systemd/user/minis-studio-worker.service.d/quick.conf"
+printf '[Service]\nWatchdogSec=10\nRestartSec=100ms\nLimitCORE=0\nExecStopPost=/bin/sh -c "echo ${SERVICE_RESULT} > /run/user/0/result"\n' > "$HOME/.config/systemd/user/minis-studio-worker.service.d/quick.conf"
 worker() { "$2" --config "$CONFIG" "$3" > "$4.new" 2> "$4.err"; echo "exit $?" >> "$4.new"; mv "$4.new" "$4"; }
 all_to() { cat > "$1.new"; mv "$1.new" "$1"; }
 show() { systemctl --user show --property "$1" --value minis-studio-worker.service; }
@@ -131,7 +131,7 @@ fn systemd_starts_keeps_up_and_removes_the_service() {
         ("Restart", "on-failure"),
         ("TimeoutStopUSec", "11min"),
         ("TimeoutStartUSec", "infinity"),
-        ("WatchdogUSec", "3s"),
+        ("WatchdogUSec", "10s"),
         ("MemoryMax", "34359738368"),
     ] {
         assert_eq!(property(name), Some(value), "{name}");

@@ -1,6 +1,12 @@
 //! A studio to test, and a worker that is played by hand.
 
-use std::{io, net::SocketAddr, path::Path, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use studio_worker::studio::{Config, Running, Server};
@@ -12,6 +18,9 @@ use tempfile::TempDir;
 use tungstenite::{Message, WebSocket, client::IntoClientRequest, stream::MaybeTlsStream};
 
 use crate::http::{Answer, request};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -98,14 +107,15 @@ impl Rig {
 
     /// Waits until the job is in this state.
     pub(crate) fn job_is(&self, id: &str, state: &str) -> Value {
-        for _ in 0..3_000 {
+        let since = Instant::now();
+        loop {
             let job = self.job(id);
             if job["state"] == state {
                 return job;
             }
+            assert!(since.elapsed() < PATIENCE, "job {id} does not come to be {state}: {job}");
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("job {id} does not come to be {state}: {}", self.job(id));
     }
 
     /// Asks to be registered; gives back the request's id and the secret.

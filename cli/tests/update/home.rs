@@ -20,8 +20,9 @@ use crate::{release::Feed, rig::Rig};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-/// How long a version is tried. It has that long until its welcome, too, on a machine that is busy with other tests.
-const TRIAL_SECS: u32 = 5;
+/// How long a version is tried. It has that long until its welcome, too, and a test to do something meanwhile, on a machine
+/// that is busy with other tests and their disks.
+const TRIAL_SECS: u32 = 15;
 
 /// A user, and a group, that owns nothing.
 pub(crate) const NOBODY: u32 = 65534;

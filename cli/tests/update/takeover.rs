@@ -145,6 +145,8 @@ fn what_a_broken_configuration_keeps_waiting_is_said() {
     assert_eq!(home.run(&["check-update", "--install"]).code, 0);
     let worker = home.start();
     worker.logs(&format!("updated from {VERSION} to {}", *NEXT));
+    // The worker itself changes what is remembered no more.
+    wait(|| !record(&home).contains("updated from"), || record(&home));
     let config = fs::read_to_string(home.config()).unwrap();
     rewrite(&home, &config.replace("'synthetic'", "'openai'"));
     assert_eq!(home.run(&["rollback"]).code, 0);
@@ -188,6 +190,9 @@ fn a_pause_outlives_the_version_on_trial() {
     let worker = home.start();
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     assert_eq!(home.run(&["pause"]).code, 0);
+    // Its studio is the last to be told.
+    let workers = || studio.get("/api/v1/workers").json();
+    wait(|| workers()["workers"][0]["capabilities"]["autoEnabled"] == false, || workers().to_string());
     let job = queue(&studio);
     // The version on trial, its second start, and the version before.
     let (paused, open) = ("paused: no more jobs are taken", "session open");
@@ -347,12 +352,13 @@ fn what_was_installed_while_no_worker_ran_is_tried_again_after_an_outage() {
 fn a_version_that_found_no_studio_is_tried_again_where_the_one_before_had_to_try_twice() {
     let (studio, feed) = (Rig::new(), Feed::new());
     let home = Home::at(&studio, &feed, "");
+    home.tries_for(3);
     let gate = behind_a_gate(&studio, &home);
     let worker = home.start();
     worker.logs("session open");
-    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, "exec sleep 600"))));
-    worker.logs("is on trial");
+    // The session that is there stays.
     gate.shut(true);
+    feed.lists(&NEXT, Arc::new(archive(&broken(&NEXT, "exec sleep 600"))));
     worker.logs("is no good: no studio had welcomed it");
     worker.logs("no session, trying again");
     gate.shut(false);
