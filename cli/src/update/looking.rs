@@ -343,6 +343,14 @@ impl Looking {
         if found == Found::InUse && (is_held() || self.place.record_stamp() != stamp) {
             return None;
         }
+        // And whoever puts one there untried remembers that a moment before.
+        let comes = record.found(&self.own, &refused, is_time, || record.on_trial.clone());
+        if found == Found::Nothing
+            && matches!(comes, Found::InPlace(_))
+            && (is_held() || self.place.version() == record.on_trial)
+        {
+            return None;
+        }
         if let Some(error) = unusable
             && !matches!(found, Found::Nothing | Found::NotYet)
         {

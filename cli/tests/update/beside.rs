@@ -281,6 +281,32 @@ fn what_another_worker_has_installed_meanwhile_is_not_installed_again() {
     assert!(!worker.log().contains("is on trial"), "{}", worker.log());
 }
 
+/// The test is whoever installs it, at leisure.
+#[test]
+fn what_is_about_to_be_put_in_place_is_seen_once_it_is_there() {
+    let (studio, feed) = (Rig::new(), Feed::new());
+    let home = Home::at(&studio, &feed, "");
+    let beside = |name| home.program().with_file_name(name);
+    let worker = home.start();
+    worker.logs("session open");
+    std::fs::write(beside("written"), program(&NEXT)).unwrap();
+    let lock = std::fs::File::create(beside(".studio-worker.update.lock")).unwrap();
+    lock.lock().unwrap();
+    let record = format!("{{ \"onTrial\": \"{}\", \"previous\": \"{VERSION}\" }}", *NEXT);
+    std::fs::write(beside("record"), record).unwrap();
+    std::fs::rename(beside("record"), beside(".studio-worker.update.json")).unwrap();
+    let asked = feed.asked("/feed");
+    // Before the feed is asked, what others did is looked at.
+    wait(|| feed.asked("/feed") >= asked + 2, || worker.log());
+    // By another process, as in `Home::new`.
+    let put = "cp \"$1\" \"$2\" && chmod 755 \"$2\" && ln \"$3\" \"$3.old\" && mv \"$2\" \"$3\"";
+    let mut put_there = std::process::Command::new("sh");
+    put_there.args(["-c", put, "sh"]).args([beside("written"), beside("new"), home.program()]);
+    assert!(put_there.status().unwrap().success());
+    drop(lock);
+    wait(|| at_studio(&studio) == *NEXT, || worker.log());
+}
+
 #[test]
 fn a_feed_in_trouble_is_left_alone_and_the_worker_works() {
     let (studio, feed) = (Rig::new(), Feed::new());
