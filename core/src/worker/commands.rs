@@ -1,6 +1,11 @@
 //! What the owner wants: pause, threshold, a changed configuration, and the end (sections 6 and 7).
 
-use alloc::{boxed::Box, format, string::String, sync::Arc};
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    sync::Arc,
+};
 
 use super::{
     Worker,
@@ -330,25 +335,33 @@ impl Worker {
             return;
         }
         self.log(LogLevel::Info, "session", format_args!("stopping: {why}"), None);
+        // Said before a job is given back: else the studio would offer that very job again at once, to a worker that is
+        // about to close, and count another attempt.
+        self.exit = Some(Exit::Stopped);
+        self.draining = true;
+        self.wants_changed();
         self.release_for_stop(why);
-        self.finish(Exit::Stopped);
+        self.leave();
     }
 
     /// The end: what can still be said is said, then the session is closed.
     pub(super) fn finish(&mut self, exit: Exit) {
-        if self.exit.is_some() || self.ended {
-            return;
+        if self.exit.is_none() && !self.ended {
+            self.exit = Some(exit);
+            self.leave();
         }
+    }
+
+    fn leave(&mut self) {
+        let Some(exit) = &self.exit else { return };
+        let (words, level) = match exit {
+            Exit::Drained | Exit::Stopped | Exit::MadeWay => (exit.to_string(), LogLevel::Info),
+            _ => (exit.to_string(), LogLevel::Error),
+        };
         if let Some(key) = self.jobs.slot.as_ref().and_then(|slot| slot.job) {
             self.stop_run(key);
         }
-        match &exit {
-            Exit::Drained | Exit::Stopped | Exit::MadeWay => {
-                self.log(LogLevel::Info, "session", format_args!("{exit}"), None);
-            }
-            _ => self.log(LogLevel::Error, "session", format_args!("{exit}"), None),
-        }
-        self.exit = Some(exit);
+        self.log(level, "session", format_args!("{words}"), None);
         if self.state == SessionState::Serving {
             self.ship_last_logs();
         }

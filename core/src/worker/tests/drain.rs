@@ -100,6 +100,52 @@ fn a_second_signal_ends_it_at_once() {
     assert!(rig.failure("j-1").contains("stopped"), "{:?}", rig.outcomes());
 }
 
+/// Else the studio would offer that very job again at once, to a worker that is about to close: another attempt gone.
+#[test]
+fn that_no_more_is_taken_is_said_before_the_job_is_given_back() {
+    let mut rig = running("j-1");
+    rig.command(Command::Stop);
+    let frames = rig.frames();
+    assert_eq!(frames[0], json!({ "type": "heartbeat", "autoEnabled": false, "currentJobId": "j-1" }));
+    assert_eq!((&frames[1]["type"], frames.len()), (&json!("fail"), 2));
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.frames();
+    rig.command(Command::Stop);
+    assert_eq!(rig.frames().len(), 1, "a drain has said it");
+}
+
+/// Not for what is held either: its offer could not be answered any more.
+#[test]
+fn a_worker_that_stops_wants_nothing_back() {
+    for commands in [&[Command::Stop][..], &[Command::Drain, Command::Stop]] {
+        let mut rig = held(&llm("j-1"), answer());
+        for command in commands {
+            rig.command(command.clone());
+        }
+        assert_eq!(rig.last_heartbeat(), (false, None));
+        assert_eq!(rig.closed_with(), [1000]);
+        rig.closed(1000);
+        assert_eq!(rig.exit(), Some(Exit::Stopped));
+    }
+    let mut rig = running("j-1");
+    rig.reopen();
+    rig.command(Command::Stop);
+    assert!(rig.said().is_empty(), "it has no claim to give back");
+    assert_eq!(rig.last_heartbeat(), (false, None));
+}
+
+#[test]
+fn an_offer_that_waits_is_given_back_when_the_worker_stops() {
+    let mut rig = uploading("j-1");
+    rig.frame(&image("j-2"));
+    rig.frames();
+    rig.command(Command::Stop);
+    let frames = rig.frames();
+    assert_eq!(frames[0]["autoEnabled"], false);
+    assert_eq!((&frames[1]["jobId"], &frames[1]["code"]), (&json!("j-2"), &json!("paused")));
+}
+
 #[test]
 fn what_was_sent_is_not_failed_when_the_worker_stops() {
     let mut rig = sent("j-1");
