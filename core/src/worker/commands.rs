@@ -167,6 +167,9 @@ impl Worker {
         match self.state {
             SessionState::Serving if self.jobs.claimed().is_some() || self.jobs.orphan().is_some() => return,
             SessionState::Serving => {
+                if !self.may_part() {
+                    return;
+                }
                 self.log(LogLevel::Info, "session", format_args!("reconnecting with changed settings"), None);
                 self.close(CloseCode::NORMAL, "reconnecting", Verdict::Wanted);
                 return;
@@ -309,7 +312,7 @@ impl Worker {
     /// is no bound: jobs have their limits, and held results expire.
     pub(super) fn finish_making_way(&mut self) {
         let is_free = self.jobs.all.is_empty() && self.jobs.slot.is_none();
-        if self.makes_way && is_free && self.exit.is_none() && !self.ended {
+        if self.makes_way && is_free && self.exit.is_none() && !self.ended && self.may_part() {
             self.finish(Exit::MadeWay);
         }
     }
@@ -319,7 +322,7 @@ impl Worker {
         if !self.draining || self.exit.is_some() || self.ended || self.jobs.claimed().is_some() {
             return;
         }
-        if !self.recovers() {
+        if !self.recovers() && self.may_part() {
             self.finish(Exit::Drained);
         }
     }
