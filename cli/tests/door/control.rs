@@ -201,6 +201,8 @@ fn a_stop_gives_the_running_job_back_and_waits_for_the_end() {
     rig.begin(&mut session, "j-1");
     let mut stopping = rig.home.program(&["stop"]).stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(session.expect("fail", "j-1")["retryable"], true);
+    let said = session.heartbeats.last().unwrap();
+    assert_eq!(said["capabilities"]["autoEnabled"], false, "else the studio would offer it again at once");
     session.fail_ack("j-1");
     rig.ends(&mut session);
     let mut said = String::new();

@@ -1,6 +1,11 @@
 //! What the owner wants: pause, threshold, a changed configuration, and the end (sections 6 and 7).
 
-use alloc::{boxed::Box, format, string::String, sync::Arc};
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    sync::Arc,
+};
 
 use super::{
     Worker,
@@ -162,6 +167,9 @@ impl Worker {
         match self.state {
             SessionState::Serving if self.jobs.claimed().is_some() || self.jobs.orphan().is_some() => return,
             SessionState::Serving => {
+                if !self.may_part() {
+                    return;
+                }
                 self.log(LogLevel::Info, "session", format_args!("reconnecting with changed settings"), None);
                 self.close(CloseCode::NORMAL, "reconnecting", Verdict::Wanted);
                 return;
@@ -304,7 +312,7 @@ impl Worker {
     /// is no bound: jobs have their limits, and held results expire.
     pub(super) fn finish_making_way(&mut self) {
         let is_free = self.jobs.all.is_empty() && self.jobs.slot.is_none();
-        if self.makes_way && is_free && self.exit.is_none() && !self.ended {
+        if self.makes_way && is_free && self.exit.is_none() && !self.ended && self.may_part() {
             self.finish(Exit::MadeWay);
         }
     }
@@ -314,7 +322,7 @@ impl Worker {
         if !self.draining || self.exit.is_some() || self.ended || self.jobs.claimed().is_some() {
             return;
         }
-        if !self.recovers() {
+        if !self.recovers() && self.may_part() {
             self.finish(Exit::Drained);
         }
     }
@@ -330,25 +338,33 @@ impl Worker {
             return;
         }
         self.log(LogLevel::Info, "session", format_args!("stopping: {why}"), None);
+        // Said before a job is given back: else the studio would offer that very job again at once, to a worker that is
+        // about to close, and count another attempt.
+        self.exit = Some(Exit::Stopped);
+        self.draining = true;
+        self.wants_changed();
         self.release_for_stop(why);
-        self.finish(Exit::Stopped);
+        self.leave();
     }
 
     /// The end: what can still be said is said, then the session is closed.
     pub(super) fn finish(&mut self, exit: Exit) {
-        if self.exit.is_some() || self.ended {
-            return;
+        if self.exit.is_none() && !self.ended {
+            self.exit = Some(exit);
+            self.leave();
         }
+    }
+
+    fn leave(&mut self) {
+        let Some(exit) = &self.exit else { return };
+        let (words, level) = match exit {
+            Exit::Drained | Exit::Stopped | Exit::MadeWay => (exit.to_string(), LogLevel::Info),
+            _ => (exit.to_string(), LogLevel::Error),
+        };
         if let Some(key) = self.jobs.slot.as_ref().and_then(|slot| slot.job) {
             self.stop_run(key);
         }
-        match &exit {
-            Exit::Drained | Exit::Stopped | Exit::MadeWay => {
-                self.log(LogLevel::Info, "session", format_args!("{exit}"), None);
-            }
-            _ => self.log(LogLevel::Error, "session", format_args!("{exit}"), None),
-        }
-        self.exit = Some(exit);
+        self.log(level, "session", format_args!("{words}"), None);
         if self.state == SessionState::Serving {
             self.ship_last_logs();
         }

@@ -260,8 +260,6 @@ impl Worker {
 
     /// Lets go of what is in hand, since the worker ends now.
     pub(super) fn release_for_stop(&mut self, why: &str) {
-        self.decline_parked();
-        self.decline_pending();
         let Some(job) = self.jobs.claimed().filter(|job| job.sent.is_none()) else { return };
         let (key, state) = (job.key, job.state);
         let upload = self.stop_upload(key);

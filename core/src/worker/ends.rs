@@ -157,11 +157,13 @@ impl Worker {
         // Nothing more is sent on this session, so its claim ends here.
         self.lose_claim(&verdict);
         self.session.closing = Some(verdict);
-        for timer in [Timer::Silence, Timer::Heartbeat, Timer::Welcome, Timer::LogBatch, Timer::Ack] {
+        for timer in
+            [Timer::Silence, Timer::Heartbeat, Timer::Welcome, Timer::LogBatch, Timer::Ack, Timer::Parting]
+        {
             self.timers.clear(timer);
         }
-        let bound = if self.exit.is_some() { FAREWELL_BOUND } else { LINGER_BOUND };
-        self.timers.set(Timer::Linger, self.after(bound));
+        let by = if self.exit.is_some() { self.farewell_by() } else { self.after(LINGER_BOUND) };
+        self.timers.set(Timer::Linger, by);
         self.act(Action::Close { conn, code, reason: reason.into() });
     }
 
@@ -200,6 +202,7 @@ impl Worker {
             Timer::Silence,
             Timer::Heartbeat,
             Timer::Linger,
+            Timer::Parting,
             Timer::Ack,
             Timer::Stable,
             Timer::Uncontested,

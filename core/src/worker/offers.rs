@@ -369,6 +369,7 @@ impl Worker {
     /// Whether a worker that takes no jobs still wants one of its own back (section 6).
     pub(super) fn recovers(&self) -> bool {
         self.declines()
+            && self.exit.is_none()
             && (!self.session.recovery_over || self.stays_for_held())
             && self.jobs.unconfirmed()
             && self.registration.has_credentials()

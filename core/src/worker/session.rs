@@ -15,8 +15,8 @@ use super::{
     observe::{HeartbeatOutcome, HeartbeatStatus},
     states::{JobState, SessionEvent, SessionState},
     timers::{
-        ACK_BOUND, CONNECT_BOUND, HEARTBEAT_INTERVAL, LOG_INTERVAL, ORPHAN_BOUND, SILENCE_BOUND,
-        STABLE_AFTER, Timer, UNCONTESTED_AFTER, WELCOME_BOUND,
+        ACK_BOUND, CONNECT_BOUND, FAREWELL_BOUND, HEARTBEAT_INTERVAL, LOG_INTERVAL, ORPHAN_BOUND,
+        PARTING_BOUND, SILENCE_BOUND, STABLE_AFTER, Timer, UNCONTESTED_AFTER, WELCOME_BOUND,
     },
 };
 use crate::time::Mono;
@@ -58,6 +58,11 @@ pub(super) struct Session {
     stalled: u32,
     /// Heartbeats of this session that were not acknowledged.
     unanswered: u64,
+    /// Acknowledgements until the studio has read that no jobs are taken: what it offers is on its way before the last of
+    /// them. None while it was told that jobs are taken.
+    heard_after: Option<u64>,
+    /// Since when the end of the session waits for those.
+    parting_since: Option<Mono>,
     /// Jobs whose result the studio took, while an offer of the same job may be under way from before that.
     taken: Vec<Taken>,
     /// When the newest log batch went out; kept over a reconnect, since the bound is the worker's.
@@ -88,10 +93,29 @@ impl Session {
         let due = self.last_batch.map(|last| last + LOG_INTERVAL).filter(|due| *due > now);
         self.last_batch = due.map(|due| Mono::ZERO + due.since(now));
         self.skipped = 0;
+        // From the bound on it makes no difference, and none where nothing is waited for.
+        let waits = self.may_be_asked();
+        let since = self.parting_since.filter(|_| waits);
+        self.parting_since = since.map(|since| Mono::ZERO + now.since(since).min(PARTING_BOUND));
+    }
+
+    /// What the studio was told of whether jobs are taken.
+    fn note_said(&mut self, takes_jobs: bool) {
+        if takes_jobs {
+            (self.heard_after, self.parting_since) = (None, None);
+        } else {
+            self.heard_after.get_or_insert(self.unanswered);
+        }
+    }
+
+    /// Whether an offer may be on its way although the studio was told that no jobs are taken.
+    fn may_be_asked(&self) -> bool {
+        self.heard_after.is_some_and(|answers| answers > 0)
     }
 
     fn on_heartbeat_answered(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
+        self.heard_after = self.heard_after.map(|answers| answers.saturating_sub(1));
         self.taken.retain_mut(|taken| {
             taken.answers -= 1;
             taken.answers > 0
@@ -150,6 +174,7 @@ impl Worker {
         self.session_event(SessionEvent::Upgraded, None);
         self.timers.set(Timer::Welcome, self.after(WELCOME_BOUND));
         if let Some((_, token)) = self.registration.credentials() {
+            self.session.note_said(self.capabilities.auto_enabled);
             let frame = WorkerFrame::Hello {
                 auth_token: token.clone(),
                 capabilities: Arc::clone(&self.capabilities),
@@ -302,11 +327,31 @@ impl Worker {
         self.count_sent();
         self.session.heartbeat = self.session.sent;
         self.session.unanswered += 1;
+        self.session.note_said(self.capabilities.auto_enabled);
         self.act(Action::SendHeartbeat {
             conn,
             capabilities: Arc::clone(&self.capabilities),
             current_job_id,
         });
+    }
+
+    /// Whether a session with nothing in hand may be closed now. An offer that is on its way would cost its job an attempt,
+    /// so the studio's word is waited for that it knows that no jobs are taken: for a moment, since nobody is kept waiting.
+    pub(super) fn may_part(&mut self) -> bool {
+        if self.state != SessionState::Serving || !self.session.may_be_asked() {
+            return true;
+        }
+        let by = *self.session.parting_since.get_or_insert(self.now.mono) + PARTING_BOUND;
+        if by > self.now.mono {
+            self.timers.set(Timer::Parting, by);
+        }
+        by <= self.now.mono
+    }
+
+    /// How long the close of a worker that ends may take.
+    pub(super) fn farewell_by(&self) -> Mono {
+        let since = self.session.parting_since.unwrap_or(self.now.mono);
+        (since + FAREWELL_BOUND).max(self.after(FAREWELL_BOUND - PARTING_BOUND))
     }
 
     pub(super) fn send(&mut self, frame: WorkerFrame) {

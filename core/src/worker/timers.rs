@@ -46,8 +46,11 @@ pub const DOWNLOAD_STALL_BOUND: Duration = Duration::from_secs(60);
 pub const DOWNLOAD_BOUND: Duration = Duration::from_secs(24 * 3_600);
 /// From this side's close frame to the peer's.
 pub const LINGER_BOUND: Duration = Duration::from_secs(2);
-/// The same when the program ends: idle, it is out within a second (section 6).
-pub const FAREWELL_BOUND: Duration = Duration::from_millis(700);
+/// The same when the program ends: idle, it is out within a second (section 6). With the time that an offer on its way was
+/// waited for.
+pub const FAREWELL_BOUND: Duration = Duration::from_millis(900);
+/// From when nothing is in hand until a session is closed on which an offer may still be on its way.
+pub(super) const PARTING_BOUND: Duration = Duration::from_millis(650);
 /// Between two log batches (section 3).
 pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// From a registration request to the first poll (section 2).
@@ -64,6 +67,7 @@ pub(super) enum Timer {
     Heartbeat,
     Reconnect,
     Linger,
+    Parting,
     Ack,
     Stable,
     Uncontested,
@@ -106,6 +110,7 @@ impl Timer {
             Self::Heartbeat => "heartbeat",
             Self::Reconnect => "back-off",
             Self::Linger => "close",
+            Self::Parting => "offer on its way",
             Self::Ack => "acknowledgement",
             Self::Stable => "stable session",
             Self::Uncontested => "uncontested session",

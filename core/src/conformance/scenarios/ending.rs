@@ -146,6 +146,8 @@ pub(super) fn a_stop_fails_what_runs(host: &dyn Host) {
     session.expect("accept", "j-1");
     worker.stop();
     assert_eq!(session.expect("fail", "j-1")["retryable"], true);
+    let said = session.heartbeats.last().unwrap();
+    assert_eq!(said["capabilities"]["autoEnabled"], false, "else the studio would offer it again at once");
     session.fail_ack("j-1");
     assert_eq!(session.closed().0, 1000);
     let ended = worker.ended();

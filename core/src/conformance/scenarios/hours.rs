@@ -180,3 +180,32 @@ pub(super) fn a_drain_ends_when_its_time_is_over(host: &dyn Host) {
     assert_eq!(ended.code, 0, "{}", ended.said);
     ended.expect_jobs(&[("j-1", false)]);
 }
+
+/// It would cost its job an attempt if the session were closed on it. A studio that says nothing is not waited for: out
+/// within a second (section 6).
+pub(super) fn a_drain_declines_an_offer_that_is_on_its_way(host: &dyn Host) {
+    for answers in [true, false] {
+        let Scene { studio, worker } = Scene::new(host);
+        let mut session = studio.session();
+        let since = studio.clock().stopwatch();
+        worker.drain();
+        // Not acknowledged.
+        let said = loop {
+            let frame = session.text();
+            if frame["type"] == "heartbeat" {
+                break frame;
+            }
+        };
+        assert_eq!(said["capabilities"]["autoEnabled"], false);
+        studio.clock().sleep(Duration::from_millis(300));
+        session.offer("j-1", "llm", "hello");
+        assert_eq!(session.expect("reject", "j-1")["code"], "paused");
+        if answers {
+            session.send(&json!({ "type": "heartbeatAck" }));
+        }
+        assert_eq!(session.closed().0, 1000);
+        assert_eq!(since.elapsed(), Duration::from_millis(if answers { 300 } else { 650 }));
+        let ended = worker.ended();
+        assert_eq!((ended.code, ended.runs), (0, 0));
+    }
+}

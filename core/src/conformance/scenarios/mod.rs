@@ -160,6 +160,7 @@ pub const HOURS: &[(&str, Scenario)] = list! {
         a_result_is_not_held_for_longer
         an_upload_that_fails_for_an_hour_lets_its_claim_go
         a_drain_ends_when_its_time_is_over
+        a_drain_declines_an_offer_that_is_on_its_way
     }
 };
 

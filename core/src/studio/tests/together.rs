@@ -47,6 +47,35 @@ fn a_worker_registers_waits_for_its_operator_and_delivers_a_job_of_every_kind() 
     link.check();
 }
 
+/// Whatever is on its way when its owner wants a worker to go, and in whatever order it arrives.
+#[test]
+fn a_worker_that_goes_costs_its_job_no_attempt_and_one_that_is_stopped_one() {
+    let mut ends = BTreeSet::new();
+    for (command, exit) in
+        [(Command::Drain, Exit::Drained), (Command::MakeWay, Exit::MadeWay), (Command::Stop, Exit::Stopped)]
+    {
+        for order in 0..512_usize {
+            let mut link = Link::new(open(), Weather::Fair);
+            link.run_until("the session", |link| link.worker.state() == SessionState::Serving);
+            let job = link.queue(jobs().remove(1));
+            // So many things arrive before the command; each bit says which of two is first.
+            let mut choices = (0..6).map(|bit| order >> bit & 1).cycle();
+            (0..order >> 6).for_each(|_| link.arrive_nth(choices.next().unwrap()));
+            link.command(command.clone());
+            while link.exit.is_none() {
+                link.arrive_nth(choices.next().unwrap());
+            }
+            link.check();
+            assert_eq!(link.exit, Some(exit.clone()));
+            let waits = link.studio.jobs().find(|known| known.id == job);
+            let attempts = waits.map_or_else(|| link.over[&job].attempts, |job| job.attempts);
+            assert!(attempts <= u32::from(exit == Exit::Stopped), "order {order:b}, {exit}: {attempts}");
+            ends.insert((exit.to_string(), attempts, link.runs.len()));
+        }
+    }
+    assert!(ends.len() >= 6, "each with the job done, and without: {ends:?}");
+}
+
 #[test]
 fn a_revoked_worker_comes_back_under_a_new_registration() {
     let mut link = Link::new(open(), Weather::Fair);

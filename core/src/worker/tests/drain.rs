@@ -1,5 +1,7 @@
 //! Section 6: shutdown.
 
+use core::time::Duration;
+
 use serde_json::json;
 
 use super::{jobs::*, rig::*};
@@ -16,6 +18,86 @@ fn an_idle_worker_is_out_at_once_with_close_1000() {
     rig.closed(1000);
     let exit = rig.exit().unwrap();
     assert_eq!((exit.code(), exit), (0, Exit::Drained));
+}
+
+/// It would cost its job an attempt if the session were closed on it.
+#[test]
+fn an_offer_that_is_on_its_way_is_declined_before_the_close() {
+    for (command, code) in [(Command::Drain, "paused"), (Command::MakeWay, "busy")] {
+        let mut rig = Rig::serving();
+        rig.command_unheard(command);
+        assert_eq!(rig.last_heartbeat(), (false, None));
+        assert!(rig.closed_with().is_empty());
+        // That of the welcome's.
+        rig.frame(&json!({ "type": "heartbeatAck" }));
+        assert!(rig.closed_with().is_empty());
+        assert_eq!(rig.answer_to(&image("j-1")), alloc::format!("reject {code}"));
+        rig.frame(&json!({ "type": "heartbeatAck" }));
+        assert_eq!(rig.closed_with(), [1000], "whatever it sends from now on, it knows better");
+    }
+}
+
+#[test]
+fn a_studio_that_does_not_answer_keeps_no_drain_waiting() {
+    for waits in [0, 100, 649] {
+        let mut rig = Rig::serving();
+        rig.command_unheard(Command::Drain);
+        rig.pass_in_silence(Duration::from_millis(waits));
+        assert!(rig.closed_with().is_empty());
+        if waits == 100 {
+            rig.acknowledge();
+        } else {
+            rig.pass_in_silence(Duration::from_millis(650 - waits));
+        }
+        assert_eq!(rig.closed_with(), [1000]);
+        rig.pass_in_silence(Duration::from_millis(249));
+        assert_eq!(rig.exit(), None);
+        rig.pass_in_silence(Duration::from_millis(551));
+        assert_eq!(rig.exit(), Some(Exit::Drained), "out within a second");
+    }
+}
+
+/// It was told long ago.
+#[test]
+fn a_worker_that_takes_no_jobs_is_out_without_another_word() {
+    let mut rig = Rig::serving();
+    rig.command(Command::Pause);
+    rig.command_unheard(Command::Drain);
+    assert_eq!(rig.closed_with(), [1000]);
+    let mut off = settings(registered());
+    off.capabilities.auto_enabled = false;
+    let mut rig = Rig::new(off);
+    rig.open();
+    rig.command_unheard(Command::Drain);
+    assert_eq!(rig.closed_with(), [1000], "it has said so with its hello");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_studio() {
+    for drains in [false, true] {
+        let mut rig = Rig::serving();
+        if drains {
+            rig.command_unheard(Command::Drain);
+            assert!(rig.closed_with().is_empty());
+        }
+        rig.command_unheard(Command::Stop);
+        assert_eq!(rig.last_heartbeat(), (false, None));
+        assert_eq!(rig.closed_with(), [1000]);
+    }
+}
+
+#[test]
+fn what_is_resumed_in_time_goes_on() {
+    let mut rig = Rig::serving();
+    rig.command_unheard(Command::MakeWay);
+    rig.command_unheard(Command::Pause);
+    rig.command_unheard(Command::Resume);
+    rig.pass(secs(3));
+    assert!(rig.closed_with().is_empty());
+    rig.command_unheard(Command::MakeWay);
+    assert!(rig.closed_with().is_empty(), "it waits anew");
+    rig.acknowledge();
+    assert_eq!(rig.closed_with(), [1000]);
 }
 
 #[test]
@@ -100,6 +182,52 @@ fn a_second_signal_ends_it_at_once() {
     assert!(rig.failure("j-1").contains("stopped"), "{:?}", rig.outcomes());
 }
 
+/// Else the studio would offer that very job again at once, to a worker that is about to close: another attempt gone.
+#[test]
+fn that_no_more_is_taken_is_said_before_the_job_is_given_back() {
+    let mut rig = running("j-1");
+    rig.command(Command::Stop);
+    let frames = rig.frames();
+    assert_eq!(frames[0], json!({ "type": "heartbeat", "autoEnabled": false, "currentJobId": "j-1" }));
+    assert_eq!((&frames[1]["type"], frames.len()), (&json!("fail"), 2));
+    let mut rig = running("j-1");
+    rig.command(Command::Drain);
+    rig.frames();
+    rig.command(Command::Stop);
+    assert_eq!(rig.frames().len(), 1, "a drain has said it");
+}
+
+/// Not for what is held either: its offer could not be answered any more.
+#[test]
+fn a_worker_that_stops_wants_nothing_back() {
+    for commands in [&[Command::Stop][..], &[Command::Drain, Command::Stop]] {
+        let mut rig = held(&llm("j-1"), answer());
+        for command in commands {
+            rig.command(command.clone());
+        }
+        assert_eq!(rig.last_heartbeat(), (false, None));
+        assert_eq!(rig.closed_with(), [1000]);
+        rig.closed(1000);
+        assert_eq!(rig.exit(), Some(Exit::Stopped));
+    }
+    let mut rig = running("j-1");
+    rig.reopen();
+    rig.command(Command::Stop);
+    assert!(rig.said().is_empty(), "it has no claim to give back");
+    assert_eq!(rig.last_heartbeat(), (false, None));
+}
+
+#[test]
+fn an_offer_that_waits_is_given_back_when_the_worker_stops() {
+    let mut rig = uploading("j-1");
+    rig.frame(&image("j-2"));
+    rig.frames();
+    rig.command(Command::Stop);
+    let frames = rig.frames();
+    assert_eq!(frames[0]["autoEnabled"], false);
+    assert_eq!((&frames[1]["jobId"], &frames[1]["code"]), (&json!("j-2"), &json!("paused")));
+}
+
 #[test]
 fn what_was_sent_is_not_failed_when_the_worker_stops() {
     let mut rig = sent("j-1");
@@ -130,6 +258,7 @@ fn a_draining_worker_waits_for_its_orphan() {
     assert_eq!(rig.last_heartbeat(), (true, None));
     assert_eq!(rig.answer_to(&image("j-2")), "reject paused");
     assert_eq!(rig.answer_to(&image("j-1")), "accept");
+    rig.acknowledge();
     rig.run_ends(bytes());
     rig.answered(status(200));
     assert!(rig.completed("j-1"));
@@ -157,6 +286,7 @@ fn a_draining_worker_delivers_its_unconfirmed_job_and_is_out() {
     rig.reopen();
     rig.frame(&llm("j-1"));
     assert_eq!(rig.said(), ["accept", "completeJson"]);
+    rig.acknowledge();
     rig.ack("completeAck", "j-1");
     assert_eq!(rig.closed_with(), [1000]);
 }
@@ -187,6 +317,7 @@ fn a_drain_waits_for_what_is_held_also_when_a_pause_has_waited_before() {
         if offered {
             rig.frame(&llm("j-1"));
             assert_eq!(rig.said(), ["accept", "completeJson"]);
+            rig.acknowledge();
             rig.ack("completeAck", "j-1");
         } else {
             rig.pass(secs(1));

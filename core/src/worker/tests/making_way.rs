@@ -5,8 +5,9 @@ use alloc::vec;
 use super::{jobs::*, rig::*};
 use crate::worker::{Command, Exit};
 
-/// Closes the session as the worker asked for; how it ended.
+/// Acknowledges what the worker said, and closes the session as it asked for; how it ended.
 fn leaves(rig: &mut Rig) -> Option<Exit> {
+    rig.acknowledge();
     assert_eq!(rig.closed_with(), [1000]);
     rig.closed(1000);
     rig.exit()

@@ -41,6 +41,8 @@ pub(super) struct Rig {
     pub(super) file: BTreeMap<Key, String>,
     /// When log batches were sent.
     pub(super) batched_at: Vec<Mono>,
+    /// How many heartbeats of a connection were acknowledged.
+    acknowledged: (Option<ConnId>, usize),
 }
 
 pub(super) fn secs(n: u64) -> Duration {
@@ -138,6 +140,7 @@ impl Rig {
             history: Vec::new(),
             file: BTreeMap::new(),
             batched_at: Vec::new(),
+            acknowledged: (None, 0),
         };
         rig.drain();
         rig
@@ -203,13 +206,41 @@ impl Rig {
         self.drain();
     }
 
+    /// A command; the studio has acknowledged what the worker said about it.
     pub(super) fn command(&mut self, command: Command) {
+        self.command_unheard(command);
+        self.acknowledge();
+    }
+
+    /// A command of which the studio hasn't heard yet.
+    pub(super) fn command_unheard(&mut self, command: Command) {
         self.worker.command(self.now, command).unwrap();
         self.drain();
     }
 
+    /// Acknowledges every heartbeat, as a live studio does.
+    pub(super) fn acknowledge(&mut self) {
+        let Some(conn) = self.newest_conn() else { return };
+        while self.is_unanswered(conn) {
+            self.frame(&json!({ "type": "heartbeatAck" }));
+        }
+    }
+
+    /// Whether a heartbeat of this connection was not acknowledged.
+    fn is_unanswered(&mut self, conn: ConnId) -> bool {
+        let of = |action: &&Action| matches!(action, Action::SendHeartbeat { conn: on, .. } if *on == conn);
+        let sent = self.history.iter().filter(of).count();
+        if self.acknowledged.0 != Some(conn) {
+            self.acknowledged = (Some(conn), 0);
+        }
+        self.acknowledged.1 < sent
+    }
+
     pub(super) fn frame(&mut self, frame: &Value) {
         let conn = self.conn();
+        if frame["type"] == "heartbeatAck" && self.is_unanswered(conn) {
+            self.acknowledged.1 += 1;
+        }
         self.input(Input::Text { conn, text: frame.to_string() });
     }
 
@@ -225,7 +256,7 @@ impl Rig {
     }
 
     fn drain(&mut self) {
-        let Self { worker, oracle, now, seen, history, file, batched_at } = self;
+        let Self { worker, oracle, now, seen, history, file, batched_at, .. } = self;
         oracle.drain(worker, *now, |action| {
             if let Action::Send { frame: WorkerFrame::LogBatch { .. }, .. } = &action {
                 batched_at.push(now.mono);
@@ -267,7 +298,8 @@ impl Rig {
         loop {
             let (until, _) = self.wait();
             if until > end {
-                break self.at(end);
+                self.at(end);
+                break self.acknowledge();
             }
             self.at(until);
             if self.worker.state() == SessionState::Serving {

@@ -122,8 +122,20 @@ fn a_changed_label_is_in_the_next_request() {
 #[test]
 fn the_same_settings_change_nothing() {
     let mut rig = Rig::serving();
-    reconfigure(&mut rig, settings(registered()));
+    rig.command_unheard(Command::Reconfigure(settings(registered()).into()));
     assert!(rig.seen.is_empty());
+}
+
+/// It would cost its job an attempt.
+#[test]
+fn changed_credentials_do_not_close_on_an_offer_that_is_on_its_way() {
+    let mut rig = Rig::serving();
+    let changed = settings(other_identity());
+    rig.command_unheard(Command::Reconfigure(changed.into()));
+    assert!(rig.closed_with().is_empty());
+    assert_eq!(rig.answer_to(&image("j-1")), "reject paused");
+    rig.acknowledge();
+    assert_eq!(rig.closed_with(), [1000]);
 }
 
 #[test]
