@@ -223,6 +223,8 @@ impl Looking {
         let pause = match order {
             Order::Rest(until) => until.since(self.now()),
             Order::Check => {
+                // What lay ready, if anything did, is not wanted any more.
+                self.locked = None;
                 let outcome = self.ask();
                 if let Ok(feed) = &outcome
                     && let Some(newest) = choose(feed, &self.own, &policy).map(|newest| &newest.version)
@@ -263,7 +265,6 @@ impl Looking {
     /// Has what came from the feed take over; how long it may rest then.
     fn take_ready(&mut self, updater: &mut AutoUpdater, policy: &Policy, version: Version) -> Duration {
         let (now, schedule) = (self.now(), self.schedule());
-        let anew = |first| AutoUpdater::new(self.own.clone(), &LoopSchedule { first, ..schedule }, now);
         let locked = match self.locked.take() {
             Some(locked) => Ok(locked),
             // It was left alone meanwhile.
@@ -276,7 +277,7 @@ impl Looking {
                     if policy.refused.contains(&version)
                         || !self.place.is_staged(&version).unwrap_or_default() =>
                 {
-                    *updater = anew(Duration::ZERO);
+                    updater.begin_anew(now);
                     return Duration::ZERO;
                 }
                 locked => locked,
@@ -292,7 +293,7 @@ impl Looking {
             },
             Err(error) => error,
         };
-        *updater = anew(AFTER_TROUBLE);
+        updater.begin_anew(now + AFTER_TROUBLE);
         self.stay(&version, &error);
         LOOK_INTERVAL
     }
@@ -395,11 +396,13 @@ impl Looking {
     }
 
     /// Whether something goes on waiting for the worker to make way. A pause lets go of it, so that nobody has to wait for the
-    /// end of that, and what was decided is decided anew then; so does one who wants no updates any more, of what the feed has.
+    /// end of that, and what was decided is decided anew then; so does one who wants no updates any more, or others, of what the
+    /// feed has.
     fn waits(&mut self, updater: &mut AutoUpdater) -> bool {
         let Some(from) = self.waiting else { return false };
         let is_paused = self.situation(false).paused;
-        if !is_paused && (from == From::Hand || policy(&self.config, &self.place).enabled) {
+        let policy = policy(&self.config, &self.place);
+        if !is_paused && (from == From::Hand || policy.enabled && !updater.is_outdated(&policy)) {
             // A pause that came and went has taken it back.
             self.handle.make_way();
             return true;

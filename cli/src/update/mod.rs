@@ -152,6 +152,8 @@ fn policy(config: &Config, place: &Place) -> Policy {
         enabled: config.auto_update_enabled && feed(config).is_ok(),
         prereleases: config.auto_update_prerelease,
         refused: place.record().refused.into_iter().map(|refused| refused.version).collect(),
+        feed: config.auto_update_feed.trim().into(),
+        key: config.auto_update_public_key.clone(),
     }
 }
 
