@@ -158,7 +158,8 @@ mod given_up {
     #[test]
     fn a_file_is_locked_until_its_threads_end() {
         let folder = tempfile::tempdir().unwrap();
-        let origin = Origin { url: "https://models.test/model.gguf".into(), reach: Reach::Public };
+        let origin =
+            Origin { url: "https://models.test/model.gguf".into(), reach: Reach::Public, host_alone: false };
         let wanted = FileWanted { origin: Some(origin), ..wanted(folder.path()) };
         let (place, platform) = (Place::of(&wanted), ByHand::default());
         let runtime = Transport::on(platform.clone());

@@ -471,7 +471,11 @@ impl Download {
 
 /// The way to a file.
 fn route(origin: &Origin) -> Result<Route, String> {
-    let route = Route::parse(&origin.url, origin.reach)?;
+    let route = if origin.host_alone {
+        Route::from_home(&origin.url, &origin.url)?
+    } else {
+        Route::parse(&origin.url, origin.reach)?
+    };
     checked(&route)?;
     Ok(route)
 }

@@ -194,7 +194,11 @@ impl World {
 }
 
 fn wanted(sha256: Option<[u8; 32]>) -> FileWanted {
-    let origin = Origin { url: "https://models.test/model.gguf?sig=abcdefgh".into(), reach: Reach::Public };
+    let origin = Origin {
+        url: "https://models.test/model.gguf?sig=abcdefgh".into(),
+        reach: Reach::Public,
+        host_alone: false,
+    };
     FileWanted { path: PATH.into(), copies: Vec::new(), origin: Some(origin), approx_bytes: None, sha256 }
 }
 
