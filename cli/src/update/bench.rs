@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
@@ -67,14 +67,15 @@ impl Workbench {
         let mut verifier = key
             .verify_stream(&signature)
             .map_err(|error| format!("the signature can't be checked: {error}"))?;
-        let mut file = File::open(archive).map_err(|error| error.to_string())?;
+        let cannot = |error: io::Error| format!("{} can't be read: {error}", archive.display());
+        let mut file = File::open(archive).map_err(cannot)?;
         let mut piece = vec![0; 64 * 1024];
         loop {
             match file.read(&mut piece) {
                 Ok(0) => break,
                 Ok(read) => verifier.update(&piece[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("the archive can't be read: {error}")),
+                Err(error) => return Err(cannot(error)),
             }
         }
         verifier.finalize().map_err(|_| {
@@ -84,11 +85,19 @@ impl Workbench {
 
     /// Takes the one file out that is wanted: nothing else in an archive leads anywhere.
     fn unpack(&self, archive: &Path) -> Result<PathBuf, String> {
-        let broken = |error: io::Error| format!("the archive {} is broken: {error}", archive.display());
+        let broken = |error: io::Error| match of_system(&error) {
+            Some(error) => format!("the archive {} can't be read: {error}", archive.display()),
+            None => format!("the archive {} is broken: {error}", archive.display()),
+        };
         let file = File::open(archive).map_err(broken)?;
         let program = self.place.staged();
+        let untaken = |untaken| match untaken {
+            Untaken::Unread(error) => broken(error),
+            Untaken::Unwritten(error) => format!("{} can't be written: {error}", program.display()),
+        };
         if archive.extension() == Some(OsStr::new("zip")) {
-            return unzip(file, &program).map(|()| program).map_err(broken);
+            unzip(file, &program).map_err(untaken)?;
+            return Ok(program);
         }
         let mut archive_of = tar::Archive::new(GzDecoder::new(file.take(MAX_ARCHIVE_BYTES)));
         let mut is_there = false;
@@ -98,7 +107,7 @@ impl Workbench {
                 && entry.path().is_ok_and(|path| path.file_name() == Some(OsStr::new(PROGRAM)));
             if is_it {
                 let size = entry.size();
-                write(&mut entry, size, &program).map_err(broken)?;
+                write(&mut entry, size, &program).map_err(untaken)?;
                 is_there = true;
                 break;
             }
@@ -140,45 +149,85 @@ pub fn check_key(text: &str) -> Result<(), String> {
     key_of(text).map(drop)
 }
 
+/// Why a program is not taken out of its archive.
+#[derive(Debug)]
+enum Untaken {
+    /// The archive can't be read.
+    Unread(io::Error),
+    /// The program's file can't be written: the disk is full, say, and the archive as it should be.
+    Unwritten(io::Error),
+}
+
+/// What the system said, if an error is its word on a file and not a reader's on what is in it.
+fn of_system(error: &io::Error) -> Option<&io::Error> {
+    if error.raw_os_error().is_some() {
+        return Some(error);
+    }
+    let mut cause = error.get_ref().map(|error| error as &(dyn std::error::Error + 'static));
+    while let Some(error) = cause {
+        match error.downcast_ref::<io::Error>() {
+            Some(error) => return of_system(error),
+            None => cause = error.source(),
+        }
+    }
+    None
+}
+
 #[cfg(windows)]
-fn unzip(file: File, program: &Path) -> io::Result<()> {
-    let mut archive = zip::ZipArchive::new(file).map_err(io::Error::other)?;
+fn unzip(file: File, program: &Path) -> Result<(), Untaken> {
+    let unread = |error| Untaken::Unread(io::Error::other(error));
+    let mut archive = zip::ZipArchive::new(file).map_err(unread)?;
     for index in 0..archive.len() {
-        let mut entry = archive.by_index(index).map_err(io::Error::other)?;
+        let mut entry = archive.by_index(index).map_err(unread)?;
         if entry.is_file() && entry.name().rsplit(['/', '\\']).next() == Some(PROGRAM) {
             let size = entry.size();
             return write(&mut entry, size, program);
         }
     }
-    Err(io::Error::other(format!("there is no {PROGRAM} in it")))
+    Err(Untaken::Unread(io::Error::other(format!("there is no {PROGRAM} in it"))))
 }
 
 #[cfg(not(windows))]
-fn unzip(_: File, _: &Path) -> io::Result<()> {
-    Err(io::Error::other("zip archives are for Windows: here a .tar.gz is wanted"))
+fn unzip(_: File, _: &Path) -> Result<(), Untaken> {
+    Err(Untaken::Unread(io::Error::other("zip archives are for Windows: here a .tar.gz is wanted")))
 }
 
 /// Writes the program's file, which may be run and nothing more.
-fn write(from: &mut impl Read, size: u64, program: &Path) -> io::Result<()> {
+fn write(from: &mut impl Read, size: u64, program: &Path) -> Result<(), Untaken> {
     if size > MAX_PROGRAM_BYTES {
-        return Err(io::Error::other(format!("a program of {size} bytes is too large")));
+        return Err(Untaken::Unread(io::Error::other(format!("a program of {size} bytes is too large"))));
     }
     match fs::remove_file(program) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Untaken::Unwritten(error)),
         _ => {}
     }
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o755);
-    let mut file = options.open(program)?;
-    let written = io::copy(&mut from.take(size), &mut file)?;
-    if written < size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends inside the program"));
+    let mut file = options.open(program).map_err(Untaken::Unwritten)?;
+    if copy(&mut from.take(size), &mut file)? < size {
+        let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends inside the program");
+        return Err(Untaken::Unread(cut));
     }
     // Whoever tries it may be another user.
-    shared(program, 0o755)?;
-    file.sync_all()
+    shared(program, 0o755).and_then(|()| file.sync_all()).map_err(Untaken::Unwritten)
+}
+
+/// As [`io::copy`], which doesn't say whose error it is.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<u64, Untaken> {
+    let (mut piece, mut copied) = (vec![0; 64 * 1024], 0);
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(copied),
+            Ok(read) => {
+                to.write_all(&piece[..read]).map_err(Untaken::Unwritten)?;
+                copied += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Untaken::Unread(error)),
+        }
+    }
 }
 
 /// What a program says of its version.

@@ -223,6 +223,8 @@ impl Looking {
         let pause = match order {
             Order::Rest(until) => until.since(self.now()),
             Order::Check => {
+                // What lay ready, if anything did, is not wanted any more.
+                self.locked = None;
                 let outcome = self.ask();
                 if let Ok(feed) = &outcome
                     && let Some(newest) = choose(feed, &self.own, &policy).map(|newest| &newest.version)
@@ -239,7 +241,7 @@ impl Looking {
                 let locked = self.place.lock();
                 // Another worker of this program may have done all of that since the feed was asked.
                 if locked.is_ok() && self.was_put_in_place(&release.version) {
-                    *updater = self.anew(Duration::ZERO);
+                    updater.begin_anew(self.now());
                     return Some(Duration::ZERO);
                 }
                 log::info!("{} is there: it is fetched and checked", release.version);
@@ -280,7 +282,7 @@ impl Looking {
                     if policy.refused.contains(&version)
                         || !self.place.is_staged(&version).unwrap_or_default() =>
                 {
-                    *updater = self.anew(Duration::ZERO);
+                    updater.begin_anew(now);
                     return Duration::ZERO;
                 }
                 locked => locked,
@@ -296,14 +298,9 @@ impl Looking {
             },
             Err(error) => error,
         };
-        *updater = self.anew(AFTER_TROUBLE);
+        updater.begin_anew(now + AFTER_TROUBLE);
         self.stay(&version, &error);
         LOOK_INTERVAL
-    }
-
-    /// Begins anew, with a look at the feed at that time.
-    fn anew(&self, first: Duration) -> AutoUpdater {
-        AutoUpdater::new(self.own.clone(), &LoopSchedule { first, ..self.schedule() }, self.now())
     }
 
     /// Whether somebody has put this version in place, and remembered that, and it was not looked at yet.
@@ -422,11 +419,13 @@ impl Looking {
     }
 
     /// Whether something goes on waiting for the worker to make way. A pause lets go of it, so that nobody has to wait for the
-    /// end of that, and what was decided is decided anew then; so does one who wants no updates any more, of what the feed has.
+    /// end of that, and what was decided is decided anew then; so does one who wants no updates any more, or others, of what the
+    /// feed has.
     fn waits(&mut self, updater: &mut AutoUpdater) -> bool {
         let Some(from) = self.waiting else { return false };
         let is_paused = self.situation(false).paused;
-        if !is_paused && (from == From::Hand || policy(&self.config, &self.place).enabled) {
+        let policy = policy(&self.config, &self.place);
+        if !is_paused && (from == From::Hand || policy.enabled && !updater.is_outdated(&policy)) {
             // A pause that came and went has taken it back.
             self.handle.make_way();
             return true;

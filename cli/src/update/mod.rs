@@ -16,12 +16,14 @@
 //! | [`supervise`] | the trial |
 //! | `on_trial` | what a version on trial says |
 //! | `listen` | how that is heard |
+//! | `kin` | how it ends, with all that it started |
 //! | `owner` | whose the files are that root makes |
 
 mod attention;
 mod bench;
 mod beside;
 mod by_hand;
+mod kin;
 mod listen;
 mod looking;
 mod on_trial;
@@ -156,6 +158,8 @@ fn say_news(news: &str) {
 fn policy(config: &Config, place: &Place) -> Policy {
     Policy {
         enabled: config.auto_update_enabled && feed(config).is_ok(),
+        feed: config.auto_update_feed.trim().into(),
+        key: config.auto_update_public_key.clone(),
         prereleases: config.auto_update_prerelease,
         refused: place.record().refused.into_iter().map(|refused| refused.version).collect(),
     }

@@ -10,7 +10,7 @@ use std::{
     ffi::OsString,
     io::{self, PipeWriter},
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use studio_worker_core::{
 };
 
 pub use super::on_trial::OnTrial;
-use super::{Place, listen::Listening, own_version, place::SUPERVISED};
+use super::{Place, kin::Kin, listen::Listening, own_version, place::SUPERVISED};
 use crate::{
     config::{Config, ConfigFile},
     engines,
@@ -154,7 +154,7 @@ pub fn watch(
 
 struct Watching<'a> {
     program: &'a Path,
-    child: Option<Child>,
+    child: Option<Kin>,
     listening: Option<Listening>,
     /// Signals that were handed on.
     signals: u32,
@@ -190,10 +190,7 @@ impl Watching<'_> {
         } else {
             command.env_remove(IS_PAUSED);
         }
-        // Signals of a terminal reach it through this process, once each.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        self.child = Some(command.spawn()?);
+        self.child = Some(Kin::start(&mut command)?);
         self.signals = 0;
         self.said.clear();
         Ok(())
@@ -229,7 +226,7 @@ impl Watching<'_> {
         while shutdown.came() {
             self.signals += 1;
             match &self.child {
-                Some(child) => terminate(child),
+                Some(child) => child.terminate(),
                 None => return Seen::Ended(End::Told),
             }
         }
@@ -257,28 +254,16 @@ impl Watching<'_> {
 
     /// The exit code of one that ended.
     fn code(&mut self) -> u8 {
-        let status = self.child.as_mut().and_then(|child| child.wait().ok());
+        let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
         // One that a signal ended before it listened had nothing to finish.
         status.and_then(|status| status.code()).map_or(0, |code| u8::try_from(code).unwrap_or(1))
     }
 
-    /// Ends it, in any case.
+    /// Ends it, in any case, with all that it started.
     fn end(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        // The number of one that was waited for may be another's by now.
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
+        if let Some(mut child) = self.child.take() {
+            child.end(END_BOUND);
         }
-        terminate(&child);
-        let end = Instant::now() + END_BOUND;
-        while Instant::now() < end {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(LOOK_INTERVAL);
-        }
-        let _ = child.kill();
-        let _ = child.wait();
     }
 }
 
@@ -286,17 +271,6 @@ impl Drop for Watching<'_> {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Asks a program to end.
-fn terminate(child: &Child) {
-    #[cfg(unix)]
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-        // One that has ended is there until it was waited for, so that its number is nobody else's.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    }
-    #[cfg(not(unix))]
-    let _ = child;
 }
 
 /// Why a process that was to become another program has not.

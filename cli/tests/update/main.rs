@@ -9,6 +9,7 @@ mod rig;
 
 mod beside;
 mod by_hand;
+mod feeds;
 mod foreign;
 mod gate;
 mod home;

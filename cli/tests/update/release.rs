@@ -117,7 +117,7 @@ impl Feed {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/feed", self.port)
+        self.at("/feed")
     }
 
     pub(crate) fn says(&self, path: &str, status: &str, body: impl Into<Arc<Vec<u8>>>) {
@@ -141,6 +141,26 @@ impl Feed {
             .collect();
         let feed = json!([{ "tag_name": format!("v{version}"), "draft": false, "prerelease": false, "assets": assets }]);
         self.says("/feed", "200 OK", feed.to_string().into_bytes());
+    }
+
+    /// What is answered there.
+    pub(crate) fn says_of(&self, path: &str) -> Arc<Vec<u8>> {
+        Arc::clone(&self.answers.lock().unwrap()[path].1)
+    }
+
+    /// What is asked for there leads elsewhere.
+    pub(crate) fn leads(&self, path: &str, to: &str) {
+        self.says(path, &format!("302 Found\r\nLocation: {to}"), Vec::new());
+    }
+
+    /// Where this is.
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// How often anything was asked for.
+    pub(crate) fn asked_in_all(&self) -> usize {
+        self.asked.lock().unwrap().len()
     }
 
     /// How often this was asked for.

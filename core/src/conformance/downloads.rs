@@ -37,6 +37,10 @@ pub const ALL: &[(&str, DownloadTest)] = &[
     ("a_file_that_has_no_room_is_not_begun", a_file_that_has_no_room_is_not_begun),
     ("two_jobs_download_a_file_once", two_jobs_download_a_file_once),
     ("redirects_lead_where_they_may", redirects_lead_where_they_may),
+    (
+        "a_host_that_is_trusted_alone_leads_to_no_other_one_here",
+        a_host_that_is_trusted_alone_leads_to_no_other_one_here,
+    ),
     ("what_gives_access_is_not_shown", what_gives_access_is_not_shown),
     ("a_file_of_unknown_length_is_downloaded", a_file_of_unknown_length_is_downloaded),
     ("what_lies_there_is_used", what_lies_there_is_used),
@@ -83,7 +87,7 @@ impl Models {
         FileWanted {
             path: self.path().to_str().unwrap().into(),
             copies: Vec::new(),
-            origin: Some(Origin { url, reach: Reach::Loopback }),
+            origin: Some(Origin { url, reach: Reach::Loopback, host_alone: false }),
             approx_bytes: None,
             sha256: None,
         }
@@ -317,6 +321,32 @@ fn redirects_lead_where_they_may(have: &Have) {
         assert!(!error.retryable && error.message.contains("its address"), "{url}: {error:?}");
         assert!(!error.message.contains("pass@"), "{error}");
     }
+}
+
+fn a_host_that_is_trusted_alone_leads_to_no_other_one_here(have: &Have) {
+    let other = Server::of(b"file", "\"a\"");
+    let to = |location: &str| {
+        format!("HTTP/1.1 302 x\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    };
+    let elsewhere = other.url("/file");
+    let server = Server::new(move |asked, _| match asked.path.as_str() {
+        "/own" => to("/file"),
+        "/file" => file(asked, b"file", "\"a\""),
+        _ => to(&elsewhere),
+    });
+    let wanted = |models: &Models, path: &str, host_alone| FileWanted {
+        origin: Some(Origin { url: server.url(path), reach: Reach::Loopback, host_alone }),
+        ..models.wanted(String::new())
+    };
+    let models = Models::new();
+    let error = had(have, wanted(&models, "/other", true)).unwrap_err();
+    assert!(!error.retryable && error.message.contains("leads to this machine"), "{error:?}");
+    assert!(other.asked().is_empty());
+    had(have, wanted(&models, "/own", true)).unwrap();
+    models.has(b"file");
+    // Where this machine is trusted, it is trusted.
+    had(have, wanted(&Models::new(), "/other", false)).unwrap();
+    assert_eq!(other.asked(), [None]);
 }
 
 fn what_gives_access_is_not_shown(have: &Have) {

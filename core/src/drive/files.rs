@@ -230,7 +230,7 @@ impl<R: Runtime> Carrying<R> {
             at += bytes.len() as u64;
             self.told.came += bytes.len() as u64;
             self.told.tell(self.runtime.now().mono, |came| download.transfer(at, came));
-            let append = self.on_disk_as(move |_, _| Ok(part.append(&bytes)));
+            let append = self.on_disk_as(move |place, _| Ok(part.append(place, &bytes)));
             (appended, piece) = match end {
                 None => join(append, self.read(&mut body, at, limit)).await,
                 Some(end) => match append.await {

@@ -81,7 +81,7 @@ impl Shelf {
         if url.scheme() != "https" && reach != Reach::Loopback {
             return Err(refused("has an address that is not encrypted: https is wanted"));
         }
-        let origin = Origin { url: url.into(), reach };
+        let origin = Origin { url: url.into(), reach, host_alone: false };
         let sha256 = match file.sha256.as_deref().map(str::trim).filter(|hex| !hex.is_empty()) {
             Some(hex) => Some(hash(hex).ok_or_else(|| refused("has a `sha256` that is none"))?),
             None => None,
@@ -155,7 +155,11 @@ mod tests {
         let expected = FileWanted {
             path: "/models/llm/a.gguf".into(),
             copies: Vec::from(["/models/a.gguf".into()]),
-            origin: Some(Origin { url: "https://hub.test/a.gguf?sig=x".into(), reach: Reach::Public }),
+            origin: Some(Origin {
+                url: "https://hub.test/a.gguf?sig=x".into(),
+                reach: Reach::Public,
+                host_alone: false,
+            }),
             approx_bytes: Some(7),
             sha256: Some([0xa5; 32]),
         };

@@ -50,6 +50,8 @@ pub struct Origin {
     pub url: String,
     /// Which addresses it may lead to.
     pub reach: Reach,
+    /// Whether that is so of its own host alone: whatever it leads to elsewhere is on the internet.
+    pub host_alone: bool,
 }
 
 impl Origin {

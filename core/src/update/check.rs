@@ -12,7 +12,7 @@ use crate::{
         Effect, EngineError, Happened, Recipe,
         input::{Astray, Route},
     },
-    http::{HttpAnswer, HttpRequest, Reach},
+    http::{HttpAnswer, HttpRequest},
     wire::retry_after,
 };
 
@@ -46,9 +46,9 @@ pub struct Check {
 }
 
 impl Check {
-    /// Asks the feed at `address`: `https`, or `http` on this machine.
+    /// Asks the feed at `address`: `https`, or `http` on this machine. It may be in this network, and leads to nothing else there.
     pub fn new(address: &str) -> Self {
-        Self { route: Route::parse(address, Reach::Any) }
+        Self { route: Route::from_home(address, address) }
     }
 
     fn ask(&self) -> Effect<Asked> {
@@ -68,7 +68,10 @@ impl Check {
         if Route::is_redirect(answer.status) {
             return match route.follow(answer.location.as_deref()) {
                 Ok(()) => self.ask(),
-                Err(Astray::Refused(why) | Astray::Lost(why)) => {
+                Err(Astray::Refused(why)) => over(Err(CheckFailure::new(format!(
+                    "the release feed {whence} leads to an address that {why}"
+                )))),
+                Err(Astray::Lost(why)) => {
                     over(Err(CheckFailure::new(format!("the release feed {whence} {why}"))))
                 }
             };
@@ -129,6 +132,7 @@ mod tests {
     use alloc::{vec, vec::Vec};
 
     use super::*;
+    use crate::http::Reach;
 
     fn answer(status: u16, body: &str) -> HttpAnswer {
         HttpAnswer { status, body: body.as_bytes().into(), ..HttpAnswer::default() }
@@ -178,12 +182,73 @@ mod tests {
         for (address, fine) in [
             ("http://127.0.0.1:9/feed", true),
             ("http://localhost/feed", true),
+            ("https://10.0.0.1/feed", true),
             ("http://releases.example/feed", false),
+            // Nothing could be installed from there: what is run later comes over what nobody can change on the way.
+            ("http://10.0.0.1/feed", false),
+            ("http://[fd00::1]:8080/feed", false),
             ("ftp://releases.example/feed", false),
             ("not an address", false),
         ] {
             let effect = Check::new(address).next(Happened::Started);
             assert_eq!(matches!(effect, Effect::Exchange(_)), fine, "{address}");
+        }
+        let (feed, _) = ask("http://10.0.0.1/feed", vec![]);
+        let message = feed.unwrap_err().message;
+        assert_eq!(message, "the address of the release feed is not encrypted: https is wanted");
+    }
+
+    /// The addresses that were asked, and within which reach, when a feed leads there, one after the other.
+    fn led(feed: &str, to: &[&str]) -> (bool, Vec<(String, Reach)>) {
+        let (mut check, mut asked) = (Check::new(feed), Vec::new());
+        let mut effect = check.next(Happened::Started);
+        let moved = to.iter().map(|to| HttpAnswer { location: Some((*to).into()), ..answer(302, "") });
+        let mut answers = moved.chain([answer(200, "[]")]);
+        while let Effect::Exchange(request) = effect {
+            asked.push((request.url, request.reach));
+            effect = check.next(Happened::Exchanged(Ok(answers.next().unwrap())));
+        }
+        let Effect::Done(Ok(done)) = effect else { panic!("{effect:?}") };
+        (done.outcome.is_ok(), asked)
+    }
+
+    #[test]
+    fn a_feed_leads_to_nothing_of_this_network_but_itself() {
+        for (feed, to, reach) in [
+            (FEED, "/elsewhere", Some(Reach::Any)),
+            (FEED, "https://files.example/feed", Some(Reach::Public)),
+            (FEED, "https://api.example:8443/feed", Some(Reach::Public)),
+            (FEED, "https://10.0.0.1/feed", None),
+            (FEED, "https://[fd00::1]/feed", None),
+            (FEED, "http://10.0.0.1/feed", None),
+            (FEED, "https://localhost/feed", None),
+            // One at home, by its address or by a name of that network.
+            ("https://10.0.0.2/feed", "/elsewhere", Some(Reach::Any)),
+            ("https://10.0.0.2/feed", "https://files.example/feed", Some(Reach::Public)),
+            ("https://10.0.0.2/feed", "https://10.0.0.2:8443/feed", None),
+            ("https://10.0.0.2/feed", "https://10.0.0.3/feed", None),
+            ("https://10.0.0.2/feed", "http://10.0.0.2/feed", None),
+            ("https://nas.home/feed", "https://nas.home:443/elsewhere", Some(Reach::Any)),
+            ("https://nas.home/feed", "https://router.home/", Some(Reach::Public)),
+            // One on this machine.
+            ("http://127.0.0.1:9/feed", "/elsewhere", Some(Reach::Loopback)),
+            ("http://127.0.0.1:9/feed", "https://files.example/feed", Some(Reach::Public)),
+            ("http://127.0.0.1:9/feed", "http://files.example/feed", None),
+            ("http://127.0.0.1:9/feed", "http://127.0.0.1:10/feed", None),
+            ("http://127.0.0.1:9/feed", "http://127.0.0.2:9/feed", None),
+            ("http://127.0.0.1:9/feed", "http://localhost:9/feed", None),
+        ] {
+            let (is_fine, asked) = led(feed, &[to]);
+            let after = asked.get(1).map(|(_, reach)| *reach);
+            assert_eq!((is_fine, after), (reach.is_some(), reach), "{feed} to {to}");
+        }
+    }
+
+    #[test]
+    fn the_internet_does_not_lead_back_into_this_network() {
+        for feed in ["https://10.0.0.2/feed", "http://127.0.0.1:9/feed"] {
+            let (is_fine, asked) = led(feed, &["https://files.example/feed", feed]);
+            assert!(!is_fine && asked.len() == 2, "{asked:?}");
         }
     }
 

@@ -44,6 +44,10 @@ impl LoopSchedule {
 pub struct Policy {
     /// Whether updates are wanted at all, and there is a feed of this program's.
     pub enabled: bool,
+    /// Where releases are listed.
+    pub feed: String,
+    /// Whose signature they must have, if anybody's.
+    pub key: Option<String>,
     /// Whether pre-releases are.
     pub prereleases: bool,
     /// Versions that were tried and went back.
@@ -128,6 +132,28 @@ pub struct AutoUpdater {
     /// Failures in a row.
     failures: u32,
     decided: Option<AutoUpdateDecision>,
+    /// How often it looked last.
+    interval: Duration,
+    /// What was wanted last; none before the first look.
+    wanted: Option<Wanted>,
+    /// When the feed was asked last.
+    asked: Option<Mono>,
+    /// Its server wants to be left alone until then.
+    not_before: Option<Mono>,
+}
+
+/// What it decides by: something else is decided anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    feed: String,
+    key: Option<String>,
+    prereleases: bool,
+}
+
+impl Wanted {
+    fn of(policy: &Policy) -> Self {
+        Self { feed: policy.feed.clone(), key: policy.key.clone(), prereleases: policy.prereleases }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +168,24 @@ enum Phase {
 impl AutoUpdater {
     /// An updater of a program of version `own`.
     pub fn new(own: Version, schedule: &LoopSchedule, now: Mono) -> Self {
-        Self { own, phase: Phase::Resting, due: now + schedule.first, failures: 0, decided: None }
+        Self {
+            own,
+            phase: Phase::Resting,
+            due: now + schedule.first,
+            failures: 0,
+            decided: None,
+            interval: schedule.interval,
+            wanted: None,
+            asked: None,
+            not_before: None,
+        }
+    }
+
+    /// Looks anew at `due`, whatever was found before.
+    pub fn begin_anew(&mut self, due: Mono) {
+        self.phase = Phase::Resting;
+        self.failures = 0;
+        self.due = due;
     }
 
     /// What is to be done now.
@@ -153,19 +196,19 @@ impl AutoUpdater {
         policy: &Policy,
         situation: Situation,
     ) -> Order {
+        self.heed(now, schedule, policy);
         if !policy.enabled && !matches!(self.phase, Phase::Leaving(_)) {
             self.phase = Phase::Resting;
             self.decided = Some(AutoUpdateDecision::Disabled);
             self.due = now + schedule.tick;
         }
-        // An interval that was made shorter counts at once.
-        self.due = self.due.min(now + schedule.interval.max(LONGEST_BACKOFF));
         if now < self.due {
             return Order::Rest(self.due);
         }
         match &self.phase {
             Phase::Resting => {
                 self.phase = Phase::Checking;
+                self.asked = Some(now);
                 Order::Check
             }
             Phase::Staging(release) => Order::Stage(release.clone()),
@@ -190,6 +233,31 @@ impl AutoUpdater {
                 Order::Rest(self.due)
             }
         }
+    }
+
+    /// What the operator wants otherwise counts at once: what they mend need not wait until the trouble was to be over. But no
+    /// feed is asked more often than once a tick, and no server that wants to be left alone.
+    fn heed(&mut self, now: Mono, schedule: &LoopSchedule, policy: &Policy) {
+        // What is under way says when it is over.
+        if matches!(self.phase, Phase::Checking | Phase::Leaving(_)) {
+            return;
+        }
+        let rests_otherwise = self.phase == Phase::Resting && self.interval != schedule.interval;
+        let is_changed = rests_otherwise || self.is_outdated(policy);
+        if self.wanted.as_ref().is_some_and(|wanted| wanted.feed != policy.feed) {
+            self.not_before = None;
+        }
+        self.interval = schedule.interval;
+        self.wanted = Some(Wanted::of(policy));
+        if is_changed {
+            let asked = self.asked.map_or(now, |asked| asked + schedule.tick);
+            self.begin_anew(now.max(asked).max(self.not_before.unwrap_or(now)));
+        }
+    }
+
+    /// Whether what was decided was decided by something else than what is wanted: what lies ready is not wanted any more.
+    pub fn is_outdated(&self, policy: &Policy) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| *wanted != Wanted::of(policy))
     }
 
     /// The feed was asked.
@@ -257,18 +325,19 @@ impl AutoUpdater {
     }
 
     fn rest(&mut self, now: Mono, schedule: &LoopSchedule) {
-        self.failures = 0;
-        self.phase = Phase::Resting;
-        self.due = now + schedule.interval;
+        self.begin_anew(now + schedule.interval);
     }
 
     /// After each failure in a row the pause doubles, so that a feed or a disk in trouble is left alone.
     fn fail(&mut self, now: Mono, schedule: &LoopSchedule, not_before: Option<Duration>) {
         let most = LONGEST_BACKOFF.max(schedule.interval);
         let pause = schedule.interval.saturating_mul(1 << self.failures.min(16)).min(most);
+        // Whatever a server says.
+        let alone = not_before.unwrap_or_default().min(most);
         self.failures = self.failures.saturating_add(1);
         self.phase = Phase::Resting;
-        self.due = now + pause.max(not_before.unwrap_or_default());
+        self.not_before = Some(now + alone);
+        self.due = now + pause.max(alone);
     }
 }
 

@@ -9,7 +9,6 @@ use alloc::{
 };
 
 use semver::Version;
-use url::Url;
 
 use super::feed::{Asset, Release};
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
         Effect, EngineError, Happened, Output, Recipe,
         input::{Astray, Route},
     },
-    http::{HttpAnswer, HttpRequest, Reach},
+    http::{HttpAnswer, HttpRequest},
     machine::{FileHad, FileWanted, Origin},
 };
 
@@ -130,13 +129,14 @@ impl Stage {
     fn fetch(&mut self, sha256: [u8; 32], signature: Option<String>) -> Result<Effect<Version>, String> {
         let package = self.wanted.release.package(&self.wanted.target).map_err(|error| error.to_string())?;
         let Asset { name, url, size } = package.archive;
+        let route = self.route(package.archive)?;
         // A plain name: it is one of those that the package is looked for by.
         let path = format!("{}/{name}", self.bench.folder());
         self.state = State::Archive { signature };
         Ok(Effect::Have(FileWanted {
             path,
             copies: [].into(),
-            origin: Some(Origin { url: url.clone(), reach: self.reach(url) }),
+            origin: Some(Origin { url: url.clone(), reach: route.reach(), host_alone: route.is_home() }),
             approx_bytes: Some(size.unwrap_or(MAX_ARCHIVE_BYTES)),
             sha256: Some(sha256),
         }))
@@ -152,17 +152,11 @@ impl Stage {
         }))
     }
 
-    /// The way to a small file of the release.
+    /// The way to a file of the release. The operator trusts the host of the feed, wherever it is; a feed must not lead into
+    /// their network.
     fn route(&self, asset: &Asset) -> Result<Route, String> {
-        let reach = self.reach(&asset.url);
-        Route::parse(&asset.url, reach).map_err(|why| format!("the address of {} {why}", asset.name))
-    }
-
-    /// The operator trusts the host of the feed, wherever it is; a feed must not lead into their network.
-    fn reach(&self, address: &str) -> Reach {
-        let host =
-            |address: &str| Url::parse(address).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
-        if host(address) == host(&self.wanted.feed) { Reach::Any } else { Reach::Public }
+        Route::from_home(&self.wanted.feed, &asset.url)
+            .map_err(|why| format!("the address of {} {why}", asset.name))
     }
 
     /// The program is what it should be if it says so itself.
@@ -197,7 +191,8 @@ fn ask(route: &Route) -> Effect<Version> {
 fn follow(route: &mut Route, answer: &HttpAnswer) -> Result<(), String> {
     let whence = route.shown();
     route.follow(answer.location.as_deref()).map_err(|astray| match astray {
-        Astray::Refused(why) | Astray::Lost(why) => format!("{whence} {why}"),
+        Astray::Refused(why) => format!("{whence} leads to an address that {why}"),
+        Astray::Lost(why) => format!("{whence} {why}"),
     })
 }
 

@@ -51,16 +51,16 @@ pub(super) struct Session {
     pub(super) recovery_over: bool,
     /// Whether more frames wait than a peer that reads would let pile up.
     pub(super) clogged: bool,
-    skipped: u64,
+    skipped: u32,
     /// Whether the welcome came.
     pub(super) welcomed: bool,
     /// Heartbeats that were due in a row while one still waited to be written.
     stalled: u32,
     /// Heartbeats of this session that were not acknowledged.
-    unanswered: u64,
+    unanswered: u32,
     /// Acknowledgements until the studio has read that no jobs are taken: what it offers is on its way before the last of
     /// them. None while it was told that jobs are taken.
-    heard_after: Option<u64>,
+    heard_after: Option<u32>,
     /// Since when the end of the session waits for those.
     parting_since: Option<Mono>,
     /// Jobs whose result the studio took, while an offer of the same job may be under way from before that.
@@ -74,7 +74,7 @@ pub(super) struct Session {
 struct Taken {
     claim: Arc<Claim>,
     /// After that many more acknowledgements of heartbeats, every offer is younger than the result.
-    answers: u64,
+    answers: u32,
 }
 
 impl Session {
@@ -222,7 +222,7 @@ impl Worker {
     /// Logs a frame that is skipped: the first few, then ever rarer, since a hostile peer has many.
     pub(super) fn skip(&mut self, what: &str) {
         self.counters.skipped_frames += 1;
-        self.session.skipped += 1;
+        self.session.skipped = self.session.skipped.saturating_add(1);
         let nth = self.session.skipped;
         if nth <= 4 || nth.is_power_of_two() {
             let what = super::truncate_prompt(&self.registration.scrub(what.into()));

@@ -143,6 +143,31 @@ fn an_archive_that_is_cut_damaged_or_of_something_else_is_refused() {
     assert!(rig.make_ready(&damaged).is_err(), "its check sum is wrong");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_no_broken_archive() {
+    let mut full = File::options().write(true).open("/dev/full").unwrap();
+    let Err(Untaken::Unwritten(error)) = copy(&mut &b"program"[..], &mut full) else { panic!() };
+    assert_eq!(error.to_string(), "No space left on device (os error 28)");
+    // The program has no place.
+    let rig = Rig::new();
+    let program = rig.bench.place.staged();
+    fs::create_dir(&program).unwrap();
+    let error = rig.make_ready(&fine()).unwrap_err();
+    assert_eq!(error, format!("{} can't be written: Is a directory (os error 21)", program.display()));
+}
+
+#[test]
+fn what_the_system_says_of_an_archive_is_told_from_what_is_wrong_in_it() {
+    let of_disk = || io::Error::from_raw_os_error(5);
+    for error in [of_disk(), io::Error::other(of_disk())] {
+        assert_eq!(of_system(&error).unwrap().raw_os_error(), Some(5));
+    }
+    for error in [io::Error::other("no tar"), io::ErrorKind::UnexpectedEof.into()] {
+        assert!(of_system(&error).is_none());
+    }
+}
+
 #[test]
 fn a_program_that_does_not_say_its_version_is_refused() {
     let rig = Rig::new();

@@ -262,7 +262,7 @@ impl OpenPart {
         Ok(())
     }
 
-    pub(super) fn append(mut self, piece: &[u8]) -> Result<Self, Stopped> {
+    pub(super) fn append(mut self, place: &Place, piece: &[u8]) -> Result<Self, Stopped> {
         let mut rest = piece;
         while !rest.is_empty() {
             match self.file.write(rest) {
@@ -271,14 +271,17 @@ impl OpenPart {
                     self.bytes += length as u64;
                     rest = &rest[length..];
                 }
-                Ok(_) => return Err(Box::new((self, End::DiskFull))),
+                Ok(_) => {
+                    let why = io::Error::from(ErrorKind::WriteZero).to_string();
+                    return Err(Box::new((self, End::DiskFull(why))));
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                        return Err(Box::new((self, End::DiskFull)));
+                        return Err(Box::new((self, End::DiskFull(error.to_string()))));
                     }
                     _ => {
-                        let why = format!("the part can't be written: {error}");
+                        let why = format!("{} can't be written: {error}", place.part.display());
                         return Err(Box::new((self, End::Trouble(why))));
                     }
                 },

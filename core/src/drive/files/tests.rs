@@ -64,12 +64,12 @@ fn a_part_goes_on_from_where_it_is() {
     place.lock().unwrap();
     let open = || place.open(&AtomicBool::new(false)).unwrap();
     let write = |from| Write { from, limit: 10, total: Some(6), validator: Some("\"a\"".into()) };
-    let part = open().begin(&place, &write(0)).ok().unwrap().append(b"abcdef").ok().unwrap();
+    let part = open().begin(&place, &write(0)).ok().unwrap().append(&place, b"abcdef").ok().unwrap();
     drop(part);
     let seen = open().seen();
     assert_eq!((seen.bytes, seen.total, seen.validator.as_deref()), (6, Some(6), Some("\"a\"")));
     // Back to the middle.
-    let part = open().begin(&place, &write(2)).ok().unwrap().append(b"c").ok().unwrap();
+    let part = open().begin(&place, &write(2)).ok().unwrap().append(&place, b"c").ok().unwrap();
     assert_eq!(part.seen().sha256[..3], [0xba, 0x78, 0x16]);
     part.finish(&place).unwrap();
     let found = place.look(&[folder.path().join("models/model.gguf").to_str().unwrap().into()]);
@@ -81,12 +81,15 @@ fn a_part_goes_on_from_where_it_is() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_told_from_other_trouble() {
-    let end = |file| *OpenPart::of(file).append(b"abc").err().unwrap();
+    let place = Place::of(&wanted(std::path::Path::new("/nowhere")));
+    let end = |file| *OpenPart::of(file).append(&place, b"abc").err().unwrap();
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let (part, why) = end(full);
-    assert_eq!((part.seen().bytes, why), (0, End::DiskFull));
+    let words = "No space left on device (os error 28)";
+    assert_eq!((part.seen().bytes, why), (0, End::DiskFull(words.into())));
     let read_only = std::fs::File::options().read(true).open("/dev/null").unwrap();
-    assert!(matches!(end(read_only).1, End::Trouble(_)));
+    let why = "/nowhere/models/model.gguf.part can't be written: Bad file descriptor (os error 9)";
+    assert_eq!(end(read_only).1, End::Trouble(why.into()));
 }
 
 /// Whoever gives up is gone before the thread that is at work on the file: nobody else begins before that has ended.
@@ -155,7 +158,8 @@ mod given_up {
     #[test]
     fn a_file_is_locked_until_its_threads_end() {
         let folder = tempfile::tempdir().unwrap();
-        let origin = Origin { url: "https://models.test/model.gguf".into(), reach: Reach::Public };
+        let origin =
+            Origin { url: "https://models.test/model.gguf".into(), reach: Reach::Public, host_alone: false };
         let wanted = FileWanted { origin: Some(origin), ..wanted(folder.path()) };
         let (place, platform) = (Place::of(&wanted), ByHand::default());
         let runtime = Transport::on(platform.clone());

@@ -442,7 +442,11 @@ fn downloaded(folder: &tempfile::TempDir, bytes: u64) -> FileWanted {
     FileWanted {
         path: folder.path().join("models/model.gguf").to_str().unwrap().into(),
         copies: Vec::new(),
-        origin: Some(Origin { url: "https://files.test/model.gguf".into(), reach: Reach::Public }),
+        origin: Some(Origin {
+            url: "https://files.test/model.gguf".into(),
+            reach: Reach::Public,
+            host_alone: false,
+        }),
         approx_bytes: Some(bytes),
         sha256: None,
     }

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String};
 
-use url::Url;
+use url::{Origin, Url};
 
 use super::{InputPolicy, shown};
 use crate::{
@@ -16,10 +16,19 @@ const MAX_REDIRECTS: u32 = 5;
 /// The way from an address to what it stands for. Each redirect is checked as the first address was.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
-    policy: InputPolicy,
+    bounds: Bounds,
     url: Url,
     reach: Reach,
     redirects: u32,
+}
+
+/// Where an address may lead.
+#[derive(Debug, Clone)]
+enum Bounds {
+    /// Where this lets it, from the internet to no other machine than its own.
+    Policy(InputPolicy),
+    /// To this host, as long as it has not left it, and to the internet.
+    Home(Origin),
 }
 
 /// Why an address can't be followed.
@@ -41,9 +50,23 @@ impl Route {
         Ok(Self::new(policy, url, if reach == Reach::Any { own } else { reach }))
     }
 
+    /// An address that `home` names, which the operator has named. Wherever that is, its host (with its port and its scheme)
+    /// is trusted, and no other one of its network: what is not there is on the internet, and encrypted.
+    pub(crate) fn from_home(home: &str, address: &str) -> Result<Self, String> {
+        let read = |address| Url::parse(address).map_err(|error| format!("can't be read: {error}"));
+        let (home, url) = (read(home)?.origin(), read(address)?);
+        let reach = reach_from(&home, true, &url)?;
+        Ok(Self { bounds: Bounds::Home(home), url, reach, redirects: 0 })
+    }
+
     /// An address that was checked.
     pub(crate) fn new(policy: InputPolicy, url: Url, reach: Reach) -> Self {
-        Self { policy, url, reach, redirects: 0 }
+        Self { bounds: Bounds::Policy(policy), url, reach, redirects: 0 }
+    }
+
+    /// Whether it is at the host that is trusted alone.
+    pub(crate) fn is_home(&self) -> bool {
+        matches!(&self.bounds, Bounds::Home(home) if self.url.origin() == *home)
     }
 
     /// The address that it is at.
@@ -79,13 +102,32 @@ impl Route {
         }
         let target = location.and_then(|location| self.url.join(location).ok());
         let target = target.ok_or(Astray::Lost("leads nowhere"))?;
-        let reach = self.policy.reach(&target).map_err(Astray::Refused)?;
-        // The internet must not lead to what listens on this machine.
-        if reach == Reach::Loopback && self.reach != Reach::Loopback {
-            return Err(Astray::Refused("leads to this machine"));
-        }
+        let reach = match &self.bounds {
+            Bounds::Home(home) => reach_from(home, self.is_home(), &target),
+            Bounds::Policy(policy) => match policy.reach(&target) {
+                // The internet must not lead to what listens on this machine.
+                Ok(Reach::Loopback) if self.reach != Reach::Loopback => Err(TO_THIS_MACHINE),
+                reach => reach,
+            },
+        };
+        self.reach = reach.map_err(Astray::Refused)?;
         self.url = target;
-        self.reach = reach;
         Ok(())
+    }
+}
+
+const TO_THIS_MACHINE: &str = "leads to this machine";
+
+/// Which addresses the host of `url` may have, which is led to from `home` or else from the internet; else why it is refused.
+fn reach_from(home: &Origin, is_home: bool, url: &Url) -> Result<Reach, &'static str> {
+    let (strict, lenient) = (InputPolicy { allow_private: false }, InputPolicy { allow_private: true });
+    match (is_home && url.origin() == *home, lenient.reach(url)?) {
+        (_, Reach::Any | Reach::Public) if url.scheme() != "https" => {
+            Err("is not encrypted: https is wanted")
+        }
+        (true, reach) => Ok(reach),
+        (false, Reach::Loopback) => Err(TO_THIS_MACHINE),
+        // No setting allows it.
+        (false, _) => strict.reach(url).map_err(|_| "leads to a private address of another host"),
     }
 }

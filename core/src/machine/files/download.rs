@@ -68,7 +68,7 @@ enum State {
     Asking,
     Measuring,
     Writing,
-    Filled,
+    Filled(String),
     Emptying(Option<EngineError>),
     Finishing,
     Pausing,
@@ -125,9 +125,9 @@ impl Download {
             }
             (State::Measuring, Seen::Room(room)) => self.measured(room),
             (State::Writing, Seen::Written(written)) => self.written(written),
-            (State::Filled, Seen::Room(room)) => {
+            (State::Filled(why), Seen::Room(room)) => {
                 let all = self.offered.total.or(self.wanted.approx_bytes);
-                self.full(all, self.part.bytes, room)
+                self.full(all, self.part.bytes, room, Some(&why))
             }
             (State::Emptying(error), Seen::Emptied) => {
                 self.part = Part::default();
@@ -336,7 +336,7 @@ impl Download {
         if let Some(room) = room
             && room.free.saturating_sub(missing.unwrap_or(0)) < room.kept()
         {
-            return self.full(all, from, Some(room));
+            return self.full(all, from, Some(room), None);
         }
         // Of what nobody knows how large it is, no more than there is room for.
         let spare = room.map(|room| room.free.saturating_sub(room.kept()));
@@ -367,10 +367,10 @@ impl Download {
             End::Stalled(span) => {
                 self.over(self.transient(&format!("nothing came for {} s", span.as_secs())))
             }
-            End::TooMuch if self.bound.is_some() => self.full(None, bytes, self.bound),
+            End::TooMuch if self.bound.is_some() => self.full(None, bytes, self.bound, None),
             End::TooMuch => self.empty(Some(self.transient("its server sends more than it announced"))),
-            End::DiskFull => {
-                self.state = State::Filled;
+            End::DiskFull(why) => {
+                self.state = State::Filled(why);
                 Step::Room
             }
             End::Trouble(why) => self.over(self.transient(&why)),
@@ -434,19 +434,21 @@ impl Download {
     }
 
     /// The disk is full, with `bytes` of `all` on it. What can never be whole only takes room.
-    fn full(&mut self, all: Option<u64>, bytes: u64, room: Option<Room>) -> Step {
-        let error = self.is_full(all.map(|all| all.saturating_sub(bytes)), room);
+    fn full(&mut self, all: Option<u64>, bytes: u64, room: Option<Room>, why: Option<&str>) -> Step {
+        let error = self.is_full(all.map(|all| all.saturating_sub(bytes)), room, why);
         let most = room.map_or(u64::MAX, |room| room.total.saturating_sub(room.kept()));
         if all.is_some_and(|all| all <= most) { self.over(error) } else { self.empty(Some(error)) }
     }
 
-    fn is_full(&self, missing: Option<u64>, room: Option<Room>) -> EngineError {
+    fn is_full(&self, missing: Option<u64>, room: Option<Room>, why: Option<&str>) -> EngineError {
         let folder = self.wanted.path.rsplit_once(['/', '\\']).map_or("", |(folder, _)| folder);
         let missing = missing.map_or("more".to_owned(), |missing| format!("{} more", Size(missing)));
         let room = room.map_or(String::new(), |room| {
             format!("; {} are free, of which {} are kept", Size(room.free), Size(room.kept()))
         });
-        self.transient(&format!("the disk of {folder} is too full: it needs {missing}{room}"))
+        // A quota may be what is full, whatever is free.
+        let why = why.map_or(String::new(), |why| format!(" ({why})"));
+        self.transient(&format!("the disk of {folder} is too full{why}: it needs {missing}{room}"))
     }
 
     fn name(&self) -> &str {
@@ -469,7 +471,11 @@ impl Download {
 
 /// The way to a file.
 fn route(origin: &Origin) -> Result<Route, String> {
-    let route = Route::parse(&origin.url, origin.reach)?;
+    let route = if origin.host_alone {
+        Route::from_home(&origin.url, &origin.url)?
+    } else {
+        Route::parse(&origin.url, origin.reach)?
+    };
     checked(&route)?;
     Ok(route)
 }

@@ -138,8 +138,8 @@ pub enum End {
     Stalled(Duration),
     /// More came than was announced.
     TooMuch,
-    /// The disk is full.
-    DiskFull,
+    /// The disk is full, or as much of it as is this user's: in the words of the system.
+    DiskFull(String),
     /// The part can't be written, for a person to read.
     Trouble(String),
 }

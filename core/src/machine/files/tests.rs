@@ -194,7 +194,11 @@ impl World {
 }
 
 fn wanted(sha256: Option<[u8; 32]>) -> FileWanted {
-    let origin = Origin { url: "https://models.test/model.gguf?sig=abcdefgh".into(), reach: Reach::Public };
+    let origin = Origin {
+        url: "https://models.test/model.gguf?sig=abcdefgh".into(),
+        reach: Reach::Public,
+        host_alone: false,
+    };
     FileWanted { path: PATH.into(), copies: Vec::new(), origin: Some(origin), approx_bytes: None, sha256 }
 }
 
@@ -302,10 +306,10 @@ fn what_the_disk_says_is_told() {
         step => panic!("{step:?}"),
     };
     let mut full = begun();
-    assert_eq!(full.next(written(End::DiskFull)), Step::Room);
+    assert_eq!(full.next(written(End::DiskFull("No space left on device (os error 28)".into()))), Step::Room);
     let room = Room { free: 2, total: 100 };
-    let why = "model.gguf can't be downloaded from https://models.test/model.gguf: the disk of /models is too full: it \
-               needs 6 bytes more; 2 bytes are free, of which 10 bytes are kept";
+    let why = "model.gguf can't be downloaded from https://models.test/model.gguf: the disk of /models is too full (No \
+               space left on device (os error 28)): it needs 6 bytes more; 2 bytes are free, of which 10 bytes are kept";
     assert_eq!(error(full.next(Seen::Room(Some(room)))), EngineError::transient(why));
 
     let stalled = error(begun().next(written(End::Stalled(core::time::Duration::from_secs(60)))));
@@ -444,7 +448,7 @@ fn what_can_never_be_whole_takes_no_room() {
                     break download.next(Seen::Written(Written {
                         bytes: 4,
                         sha256: digest(b"0123"),
-                        end: End::DiskFull,
+                        end: End::DiskFull("no space left".into()),
                     }));
                 }
                 step => panic!("{step:?}"),

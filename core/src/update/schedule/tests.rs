@@ -105,6 +105,90 @@ fn a_server_that_wants_to_be_left_alone_is() {
     assert_eq!(rig.updater.next_check().unwrap().since(rig.now), HALF_HOUR * 2, "not sooner than by itself");
 }
 
+/// What an operator changes while it rests.
+type Change = fn(&mut Rig);
+
+const WANTED_OTHERWISE: [Change; 4] = [
+    |rig| rig.policy.feed = "https://releases.example/feed".into(),
+    |rig| rig.policy.key = Some("RW…".into()),
+    |rig| rig.policy.prereleases = true,
+    |rig| rig.schedule = LoopSchedule::every(HALF_HOUR / 2, 0),
+];
+
+#[test]
+fn what_is_wanted_otherwise_counts_at_once() {
+    for change in WANTED_OTHERWISE {
+        let mut rig = Rig::new();
+        for _ in 0..6 {
+            rig.checked(failure(None));
+        }
+        rig.now = rig.now + Duration::from_secs(120);
+        assert!(matches!(rig.next(), Order::Rest(_)));
+        change(&mut rig);
+        assert_eq!(rig.next(), Order::Check);
+        rig.updater.checked(rig.now, &rig.schedule, &rig.policy, failure(None));
+        let due = rig.updater.next_check().unwrap();
+        assert_eq!(due.since(rig.now), rig.schedule.interval, "what failed before counts no more");
+        assert!(matches!(rig.next(), Order::Rest(until) if until == due), "once");
+    }
+}
+
+#[test]
+fn who_changes_it_all_the_time_has_the_feed_asked_once_a_tick() {
+    let mut rig = Rig::new();
+    rig.checked(failure(None));
+    let asked = rig.now;
+    for step in 1..5 {
+        rig.now = asked + Duration::from_secs(10 * step);
+        rig.policy.feed.push('!');
+        assert_eq!(rig.next(), Order::Rest(asked + AUTO_UPDATE_TICK));
+    }
+    assert_eq!(rig.rests().1, Order::Check);
+    assert_eq!(rig.now, asked + AUTO_UPDATE_TICK);
+}
+
+#[test]
+fn a_server_that_wants_to_be_left_alone_is_unless_another_one_is_asked() {
+    let mut rig = Rig::new();
+    rig.checked(failure(Some(7_200)));
+    let until = rig.now + Duration::from_secs(7_200);
+    rig.now = rig.now + HALF_HOUR;
+    rig.schedule = LoopSchedule::every(HALF_HOUR / 2, 0);
+    assert_eq!(rig.next(), Order::Rest(until));
+    rig.policy.prereleases = true;
+    assert_eq!(rig.next(), Order::Rest(until));
+    rig.policy.feed = "https://releases.example/feed".into();
+    assert_eq!(rig.next(), Order::Check);
+}
+
+#[test]
+fn what_lies_ready_is_what_is_wanted() {
+    for (which, change) in WANTED_OTHERWISE.into_iter().enumerate() {
+        for is_leaving in [false, true] {
+            let mut rig = Rig::new();
+            rig.checked(Ok(feed(&["1.1.0"])));
+            assert!(matches!(rig.next(), Order::Stage(_)));
+            rig.updater.staged(rig.now, &rig.schedule, Ok(version("1.1.0")));
+            if is_leaving {
+                assert!(matches!(rig.next(), Order::MakeWay(_)));
+            }
+            rig.now = rig.now + AUTO_UPDATE_TICK;
+            assert!(!rig.updater.is_outdated(&rig.policy));
+            change(&mut rig);
+            // How often it is looked is nothing to what was found.
+            let stays = which == 3;
+            assert_eq!(rig.updater.is_outdated(&rig.policy), !stays);
+            if is_leaving {
+                rig.updater.stays(rig.now, &rig.schedule);
+                rig.now = rig.now + AUTO_UPDATE_TICK;
+            }
+            let order = rig.next();
+            assert_eq!(matches!(order, Order::MakeWay(_)), stays, "{order:?}");
+            assert_eq!(order == Order::Check, !stays, "{order:?}");
+        }
+    }
+}
+
 #[test]
 fn a_newer_release_is_got_ready_and_then_the_worker_makes_way() {
     let mut rig = Rig::new();
@@ -252,6 +336,8 @@ mod any {
                     0 => rig.policy.enabled = secs % 3 != 0,
                     1 => rig.situation.connected = secs % 2 == 0,
                     2 => rig.situation.apart_since = rig.now,
+                    3 => rig.policy.prereleases = secs % 2 == 0,
+                    4 => rig.policy.feed = secs.to_string(),
                     _ => {}
                 }
                 match rig.next() {
@@ -273,7 +359,7 @@ mod any {
                         rig.updater.checked(rig.now, &rig.schedule, &rig.policy, outcome);
                     }
                     Order::Stage(release) => {
-                        prop_assert!(release.version > version("1.0.0") && !release.prerelease);
+                        prop_assert!(release.version > version("1.0.0") && (rig.policy.prereleases || !release.prerelease));
                         let outcome = if what % 2 == 0 { Ok(release.version) } else { Err("no".into()) };
                         rig.updater.staged(rig.now, &rig.schedule, outcome);
                     }

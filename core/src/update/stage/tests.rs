@@ -2,7 +2,7 @@ use alloc::{vec, vec::Vec};
 use std::sync::Mutex;
 
 use super::*;
-use crate::update::Feed;
+use crate::{http::Reach, update::Feed};
 
 const SHA256: &str = "0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -43,6 +43,8 @@ struct Staging {
     table: Arc<Table>,
     stage: Stage,
     asked: Vec<(String, Reach)>,
+    /// Whether the archive comes from a host that is trusted alone.
+    alone: bool,
 }
 
 impl Staging {
@@ -55,7 +57,7 @@ impl Staging {
             target: TARGET.into(),
             signed,
         };
-        Self { stage: Stage::new(table.clone(), wanted), table, asked: Vec::new() }
+        Self { stage: Stage::new(table.clone(), wanted), table, asked: Vec::new(), alone: false }
     }
 
     fn run(&mut self, answers: Vec<HttpAnswer>) -> Result<Version, String> {
@@ -70,6 +72,7 @@ impl Staging {
                 Effect::Have(file) => {
                     let origin = file.origin.clone().unwrap();
                     assert!(file.sha256.is_some(), "nothing comes in without a hash");
+                    self.alone = origin.host_alone;
                     self.asked.push((origin.url, origin.reach));
                     Happened::Had(Ok(FileHad { path: file.path, bytes: 1, content: String::new() }))
                 }
@@ -148,10 +151,48 @@ fn small_files_are_followed_where_they_lie_but_not_into_this_machine() {
 fn a_feed_leads_to_its_own_host_or_to_the_internet() {
     let mut staging = Staging::of("studio-worker 1.2.3", false, "https://releases.example/files");
     staging.run(vec![ok(SHA256)]).unwrap();
-    assert!(staging.asked.iter().all(|(_, reach)| *reach == Reach::Any));
-    for host in ["https://192.168.1.1/x", "http://files.example/x", "ftp://files.example/x"] {
-        let error = Staging::of("studio-worker 1.2.3", false, host).run(vec![ok(SHA256)]);
-        assert!(error.is_err(), "{host}");
+    assert!(staging.alone && staging.asked.iter().all(|(_, reach)| *reach == Reach::Any));
+    // The name is not the host: another port is another one.
+    for host in ["https://releases.example:8443/files", HOST] {
+        let mut staging = Staging::of("studio-worker 1.2.3", false, host);
+        staging.run(vec![ok(SHA256)]).unwrap();
+        assert!(staging.asked.iter().all(|(_, reach)| *reach == Reach::Public), "{host}");
+    }
+    for host in [
+        "https://192.168.1.1/x",
+        "https://localhost/x",
+        "http://127.0.0.1/x",
+        "http://files.example/x",
+        "http://releases.example/x",
+        "ftp://files.example/x",
+    ] {
+        let mut staging = Staging::of("studio-worker 1.2.3", false, host);
+        assert!(staging.run(vec![ok(SHA256)]).is_err(), "{host}");
+        assert!(staging.asked.is_empty(), "{host}");
+    }
+}
+
+#[test]
+fn what_lies_on_the_feeds_own_host_leads_to_nothing_else_of_this_network() {
+    let leads = |to: &str| HttpAnswer { status: 302, location: Some(to.into()), ..HttpAnswer::default() };
+    for (to, reach) in [
+        ("/elsewhere", Some(Reach::Any)),
+        ("https://objects.example/x", Some(Reach::Public)),
+        ("https://releases.example:8443/x", Some(Reach::Public)),
+        ("https://10.0.0.1/x", None),
+        ("http://10.0.0.1/x", None),
+        ("https://localhost/x", None),
+    ] {
+        let own = "https://releases.example/files";
+        // The hash, and the signature.
+        for before in [0, 1] {
+            let mut staging = Staging::of("studio-worker 1.2.3", true, own);
+            let mut answers = vec![ok(SHA256); before];
+            answers.extend([leads(to), ok(SHA256), ok("untrusted comment: …")]);
+            let outcome = staging.run(answers);
+            let after = staging.asked.get(before + 1).map(|(_, reach)| *reach);
+            assert_eq!((outcome.is_ok(), after), (reach.is_some(), reach), "{to}");
+        }
     }
 }
 
