@@ -58,10 +58,9 @@ pub(super) struct Session {
     stalled: u32,
     /// Heartbeats of this session that were not acknowledged.
     unanswered: u32,
-    /// Whether the studio was told last that no jobs are taken.
-    said_no: bool,
-    /// Acknowledgements until it has read that: what it offers is on its way before the last of them.
-    heard_after: u32,
+    /// Acknowledgements until the studio has read that no jobs are taken: what it offers is on its way before the last of
+    /// them. None while it was told that jobs are taken.
+    heard_after: Option<u32>,
     /// Since when the end of the session waits for those.
     parting_since: Option<Mono>,
     /// Jobs whose result the studio took, while an offer of the same job may be under way from before that.
@@ -103,21 +102,20 @@ impl Session {
     /// What the studio was told of whether jobs are taken.
     fn note_said(&mut self, takes_jobs: bool) {
         if takes_jobs {
-            (self.heard_after, self.parting_since) = (0, None);
-        } else if !self.said_no {
-            self.heard_after = self.unanswered;
+            (self.heard_after, self.parting_since) = (None, None);
+        } else {
+            self.heard_after.get_or_insert(self.unanswered);
         }
-        self.said_no = !takes_jobs;
     }
 
     /// Whether an offer may be on its way although the studio was told that no jobs are taken.
     fn may_be_asked(&self) -> bool {
-        self.heard_after > 0
+        self.heard_after.is_some_and(|answers| answers > 0)
     }
 
     fn on_heartbeat_answered(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
-        self.heard_after = self.heard_after.saturating_sub(1);
+        self.heard_after = self.heard_after.map(|answers| answers.saturating_sub(1));
         self.taken.retain_mut(|taken| {
             taken.answers -= 1;
             taken.answers > 0
