@@ -351,7 +351,7 @@ impl Worker {
     /// How long the close of a worker that ends may take.
     pub(super) fn farewell_by(&self) -> Mono {
         let since = self.session.parting_since.unwrap_or(self.now.mono);
-        (since + FAREWELL_BOUND).max(self.after(FAREWELL_BOUND - PARTING_BOUND))
+        (since + FAREWELL_BOUND).max(self.after(FAREWELL_BOUND.saturating_sub(PARTING_BOUND)))
     }
 
     pub(super) fn send(&mut self, frame: WorkerFrame) {
