@@ -335,6 +335,7 @@ impl Worker {
             Timer::Heartbeat => self.on_heartbeat_due(),
             Timer::Reconnect => self.connect(),
             Timer::Linger => self.on_linger_over(),
+            Timer::Parting => self.on_parting_over(),
             Timer::Ack => self.on_ack_timeout(),
             Timer::Stable => {
                 self.failures.reset();
@@ -344,8 +345,8 @@ impl Worker {
             Timer::Orphan => self.give_up_orphan("the studio did not offer it again within 60 s"),
             Timer::Recover => self.on_recovery_over(),
             Timer::Drain => self.stop("the drain time is over"),
-            // `settle` ships what waits, and ends what waited for long enough.
-            Timer::LogBatch | Timer::Parting => {}
+            // `settle` ships what waits.
+            Timer::LogBatch => {}
             Timer::Register => self.register(),
             Timer::Exchange => self.on_exchange_timeout(),
             Timer::StoreRetry => self.store_again(),
