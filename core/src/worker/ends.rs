@@ -157,12 +157,12 @@ impl Worker {
         // Nothing more is sent on this session, so its claim ends here.
         self.lose_claim(&verdict);
         self.session.closing = Some(verdict);
+        let by = if self.exit.is_some() { self.farewell_by() } else { self.after(LINGER_BOUND) };
         for timer in
             [Timer::Silence, Timer::Heartbeat, Timer::Welcome, Timer::LogBatch, Timer::Ack, Timer::Parting]
         {
             self.timers.clear(timer);
         }
-        let by = if self.exit.is_some() { self.farewell_by() } else { self.after(LINGER_BOUND) };
         self.timers.set(Timer::Linger, by);
         self.act(Action::Close { conn, code, reason: reason.into() });
     }

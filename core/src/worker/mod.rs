@@ -335,8 +335,7 @@ impl Worker {
             Timer::Heartbeat => self.on_heartbeat_due(),
             Timer::Reconnect => self.connect(),
             Timer::Linger => self.on_linger_over(),
-            // `settle` ends what waited.
-            Timer::Parting => {}
+            Timer::Parting => self.on_parting_over(),
             Timer::Ack => self.on_ack_timeout(),
             Timer::Stable => {
                 self.failures.reset();

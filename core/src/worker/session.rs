@@ -61,8 +61,8 @@ pub(super) struct Session {
     /// Acknowledgements until the studio has read that no jobs are taken: what it offers is on its way before the last of
     /// them. None while it was told that jobs are taken.
     heard_after: Option<u32>,
-    /// Since when the end of the session waits for those.
-    parting_since: Option<Mono>,
+    /// Whether the end of the session has waited for those for long enough.
+    unheard: bool,
     /// Jobs whose result the studio took, while an offer of the same job may be under way from before that.
     taken: Vec<Taken>,
     /// When the newest log batch went out; kept over a reconnect, since the bound is the worker's.
@@ -93,16 +93,12 @@ impl Session {
         let due = self.last_batch.map(|last| last + LOG_INTERVAL).filter(|due| *due > now);
         self.last_batch = due.map(|due| Mono::ZERO + due.since(now));
         self.skipped = 0;
-        // From the bound on it makes no difference, and none where nothing is waited for.
-        let waits = self.may_be_asked();
-        let since = self.parting_since.filter(|_| waits);
-        self.parting_since = since.map(|since| Mono::ZERO + now.since(since).min(PARTING_BOUND));
     }
 
     /// What the studio was told of whether jobs are taken.
     fn note_said(&mut self, takes_jobs: bool) {
         if takes_jobs {
-            (self.heard_after, self.parting_since) = (None, None);
+            (self.heard_after, self.unheard) = (None, false);
         } else {
             self.heard_after.get_or_insert(self.unanswered);
         }
@@ -110,12 +106,13 @@ impl Session {
 
     /// Whether an offer may be on its way although the studio was told that no jobs are taken.
     fn may_be_asked(&self) -> bool {
-        self.heard_after.is_some_and(|answers| answers > 0)
+        !self.unheard && self.heard_after.is_some_and(|answers| answers > 0)
     }
 
     fn on_heartbeat_answered(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
         self.heard_after = self.heard_after.map(|answers| answers.saturating_sub(1));
+        self.unheard &= self.heard_after != Some(0);
         self.taken.retain_mut(|taken| {
             taken.answers -= 1;
             taken.answers > 0
@@ -140,7 +137,7 @@ impl Worker {
     pub(super) fn note_taken(&mut self, key: JobKey) {
         let Some(job) = self.jobs.get(key).filter(|job| job.state == JobState::Held) else { return };
         if let (SessionState::Greeting | SessionState::Serving, Some(claim)) = (self.state, &job.claim) {
-            let taken = Taken { claim: Arc::clone(claim), answers: self.session.unanswered + 1 };
+            let taken = Taken { claim: Arc::clone(claim), answers: u64::from(self.session.unanswered) + 1 };
             self.session.taken.push(taken);
             if self.session.taken.len() > MAX_HELD {
                 self.session.taken.remove(0);
@@ -326,8 +323,11 @@ impl Worker {
         let current_job_id = open.map(|job| job.subject.job_id.clone());
         self.count_sent();
         self.session.heartbeat = self.session.sent;
-        self.session.unanswered += 1;
+        self.session.unanswered = self.session.unanswered.saturating_add(1);
         self.session.note_said(self.capabilities.auto_enabled);
+        if self.capabilities.auto_enabled {
+            self.timers.clear(Timer::Parting);
+        }
         self.act(Action::SendHeartbeat {
             conn,
             capabilities: Arc::clone(&self.capabilities),
@@ -341,17 +341,25 @@ impl Worker {
         if self.state != SessionState::Serving || !self.session.may_be_asked() {
             return true;
         }
-        let by = *self.session.parting_since.get_or_insert(self.now.mono) + PARTING_BOUND;
-        if by > self.now.mono {
-            self.timers.set(Timer::Parting, by);
+        if !self.timers.is_set(Timer::Parting) {
+            self.timers.set(Timer::Parting, self.after(PARTING_BOUND));
         }
-        by <= self.now.mono
+        false
+    }
+
+    /// `settle` ends what waited for it.
+    pub(super) fn on_parting_over(&mut self) {
+        self.session.unheard = self.session.may_be_asked();
     }
 
     /// How long the close of a worker that ends may take.
     pub(super) fn farewell_by(&self) -> Mono {
-        let since = self.session.parting_since.unwrap_or(self.now.mono);
-        (since + FAREWELL_BOUND).max(self.after(FAREWELL_BOUND - PARTING_BOUND))
+        let rest = FAREWELL_BOUND.saturating_sub(PARTING_BOUND);
+        match self.timers.at(Timer::Parting) {
+            Some(bound) => bound + rest,
+            None if self.session.unheard => self.after(rest),
+            None => self.after(FAREWELL_BOUND),
+        }
     }
 
     pub(super) fn send(&mut self, frame: WorkerFrame) {
