@@ -51,7 +51,7 @@ pub(super) struct Session {
     pub(super) recovery_over: bool,
     /// Whether more frames wait than a peer that reads would let pile up.
     pub(super) clogged: bool,
-    skipped: u32,
+    skipped: u64,
     /// Whether the welcome came.
     pub(super) welcomed: bool,
     /// Heartbeats that were due in a row while one still waited to be written.
@@ -74,7 +74,7 @@ pub(super) struct Session {
 struct Taken {
     claim: Arc<Claim>,
     /// After that many more acknowledgements of heartbeats, every offer is younger than the result.
-    answers: u32,
+    answers: u64,
 }
 
 impl Session {
@@ -219,7 +219,7 @@ impl Worker {
     /// Logs a frame that is skipped: the first few, then ever rarer, since a hostile peer has many.
     pub(super) fn skip(&mut self, what: &str) {
         self.counters.skipped_frames += 1;
-        self.session.skipped = self.session.skipped.saturating_add(1);
+        self.session.skipped += 1;
         let nth = self.session.skipped;
         if nth <= 4 || nth.is_power_of_two() {
             let what = super::truncate_prompt(&self.registration.scrub(what.into()));
