@@ -27,8 +27,8 @@ impl CheckUpdate {
         writeln!(out, "{checked}")?;
         if self.install && checked.newer().is_some() {
             let (running, place) = (lock::running(file), Place::here()?);
-            if running.is_some() {
-                place.check_for_owner_of(file.path())?;
+            if let Some(pid) = running.as_ref().and_then(|running| running.pid) {
+                place.check_for(pid)?;
             }
             writeln!(out, "{}", update::install(&config, on, &place, checked, running.is_some())?)?;
             if let Some(running) = running {

@@ -5,7 +5,11 @@
 //! afterwards. So a machine that loses its power meanwhile starts what it had. Only what a person installs while no worker
 //! runs is in place before its trial, which the next start then begins with.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use studio_worker_core::update::{Record, Version};
 
@@ -47,11 +51,14 @@ pub(super) fn have_watched(place: &Place, file: &ConfigFile, shutdown: &mut Shut
         if place.is_own() {
             note(place, |record| record.on_trial = None);
         }
-    } else if supervise::was_tried() || is_tried(file, &version) {
+    } else if supervise::was_tried() || is_tried(file, place) {
         // It could not be remembered then, and perhaps can't now: the next start is to know it all the same.
-        if let Err(error) = place.note(|record| record.keep(&version, version.clone())) {
-            log::debug!("{error}");
-            remember_tried(file, &version);
+        match place.note(|record| record.keep(&version, version.clone())) {
+            Ok(()) => drop(fs::remove_file(tried(file))),
+            Err(error) => {
+                log::debug!("{error}");
+                remember_tried(file, place);
+            }
         }
     } else if place.old().exists() {
         // A second worker is none that its trial could be begun with.
@@ -104,13 +111,20 @@ fn tried(file: &ConfigFile) -> PathBuf {
     lock::beside(&resolve(file.path()), "tried")
 }
 
-fn is_tried(file: &ConfigFile, version: &Version) -> bool {
-    fs::read_to_string(tried(file)).is_ok_and(|tried| tried.trim() == version.to_string())
+/// The very file that was tried: the same version may be built anew.
+fn stamp(place: &Place) -> io::Result<String> {
+    let file = fs::metadata(place.program())?;
+    let changed = file.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} bytes of {}\n", file.len(), changed.as_micros()))
 }
 
-fn remember_tried(file: &ConfigFile, version: &Version) {
+fn is_tried(file: &ConfigFile, place: &Place) -> bool {
+    stamp(place).is_ok_and(|stamp| fs::read_to_string(tried(file)).is_ok_and(|tried| tried == stamp))
+}
+
+fn remember_tried(file: &ConfigFile, place: &Place) {
     let path = tried(file);
-    if let Err(error) = fs::write(&path, format!("{version}\n")) {
+    if let Err(error) = stamp(place).and_then(|stamp| fs::write(&path, stamp)) {
         log::debug!("{} can't be written: {error}", path.display());
     }
 }

@@ -32,10 +32,13 @@ impl Kin {
     /// How it ended, if it has. What it left ends as well.
     pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.ended.is_none() {
+            // Waited for only once its group was killed, which is nobody's afterwards.
             #[cfg(unix)]
-            if unix::has_ended(&self.child) {
-                self.kill();
+            if !unix::has_ended(&self.child)? {
+                return Ok(None);
             }
+            #[cfg(unix)]
+            self.kill();
             self.ended = self.child.try_wait()?;
         }
         Ok(self.ended)
@@ -83,14 +86,14 @@ impl Drop for Kin {
 
 #[cfg(unix)]
 mod unix {
-    use std::process::Child;
+    use std::{io, process::Child};
 
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
     /// Whether it has ended. It is there until it is waited for.
-    pub(super) fn has_ended(child: &Child) -> bool {
+    pub(super) fn has_ended(child: &Child) -> io::Result<bool> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        matches!(waitid(WaitId::Pid(Pid::from_child(child)), options), Ok(Some(_)))
+        Ok(waitid(WaitId::Pid(Pid::from_child(child)), options)?.is_some())
     }
 
     pub(super) fn terminate(child: &Child) {

@@ -34,6 +34,9 @@ use crate::{
 /// Between two looks whether the worker still is to make way.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long it may take to put a version in place, and to remember that.
+const CHANGE_BOUND: Duration = Duration::from_secs(10);
+
 /// Where what takes over is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
@@ -59,6 +62,8 @@ pub(super) struct Looking {
     locked: Option<Locked>,
     /// Where what waits for the worker to make way is from, if something does.
     waiting: Option<From>,
+    /// Since when somebody else has been seen to hold the place.
+    held_since: Option<Mono>,
     attention: Attention,
     decided: Option<AutoUpdateDecision>,
     /// Where that could not be remembered.
@@ -84,6 +89,7 @@ impl Looking {
         let [chance, ..] = seed()?;
         Ok(Self {
             config,
+            held_since: None,
             attention: Attention::default(),
             waiting: None,
             own: own_version()?,
@@ -215,16 +221,17 @@ impl Looking {
         let (schedule, situation) = (self.schedule(), self.situation(updater.is_ready()));
         let mut policy = policy(&self.config, &self.place);
         policy.refused.extend(self.refused.iter().map(|refused| refused.version.clone()));
-        if !policy.enabled || situation.paused {
-            // What lies ready is not wanted any more. Or it is not to hold up for long what a person does meanwhile.
+        if !policy.enabled {
+            self.clear_ready();
+        } else if situation.paused {
+            // It is not to hold up for long what a person does meanwhile.
             self.locked = None;
         }
         let order = updater.next(self.now(), &schedule, &policy, situation);
         let pause = match order {
             Order::Rest(until) => until.since(self.now()),
             Order::Check => {
-                // What lay ready, if anything did, is not wanted any more.
-                self.locked = None;
+                self.clear_ready();
                 let outcome = self.ask();
                 if let Ok(feed) = &outcome
                     && let Some(newest) = choose(feed, &self.own, &policy).map(|newest| &newest.version)
@@ -265,6 +272,13 @@ impl Looking {
         };
         self.tell(updater);
         Some(pause)
+    }
+
+    /// What lay ready, if anything did, is not wanted any more.
+    fn clear_ready(&mut self) {
+        if let Some(locked) = self.locked.take() {
+            self.place.clear_unwanted(&locked);
+        }
     }
 
     /// Has what came from the feed take over; how long it may rest then.
@@ -336,15 +350,14 @@ impl Looking {
         let refused: Vec<_> = refused.map(|refused| refused.version.clone()).collect();
         let found = record.found(&self.own, &refused, is_time, || self.place.version());
         // Whoever puts it there remembers that a moment later: what is in use is told as a whole, or not yet.
-        let is_held = || self.locked.is_none() && matches!(self.place.lock(), Err(UpdateError::Locked(_)));
-        if found == Found::InUse && (is_held() || self.place.record_stamp() != stamp) {
+        if found == Found::InUse && (self.is_changing() || self.place.record_stamp() != stamp) {
             return None;
         }
         // And whoever puts one there untried remembers that a moment before.
         let comes = record.found(&self.own, &refused, is_time, || record.on_trial.clone());
         if found == Found::Nothing
             && matches!(comes, Found::InPlace(_))
-            && (is_held() || self.place.version() == record.on_trial)
+            && (self.is_changing() || self.place.version() == record.on_trial)
         {
             return None;
         }
@@ -370,6 +383,7 @@ impl Looking {
         match ready {
             Ok(ready) => {
                 self.attention.looked(stamp);
+                self.held_since = None;
                 ready
             }
             // Whoever is at it is waited for: it is looked at again then.
@@ -380,6 +394,14 @@ impl Looking {
                 None
             }
         }
+    }
+
+    /// Whether somebody seems to be putting a version in place. Who goes on holding the place has something else in mind.
+    fn is_changing(&mut self) -> bool {
+        let (now, is_own) = (self.now(), self.locked.is_some());
+        let is_held = !is_own && matches!(self.place.lock(), Err(UpdateError::Locked(_)));
+        self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
+        self.held_since.is_some_and(|since| now.since(since) < CHANGE_BOUND)
     }
 
     fn staged(&self, version: &Version) -> Result<Option<Ready>, UpdateError> {
@@ -431,7 +453,11 @@ impl Looking {
             return true;
         }
         self.waiting = None;
-        drop(lock(&self.told.ready).take());
+        let ready = lock(&self.told.ready).take();
+        if !is_paused && let Some(Ready::Staged(_, locked)) = &ready {
+            self.place.clear_unwanted(locked);
+        }
+        drop(ready);
         self.attention.is_over();
         let (now, schedule) = (self.now(), self.schedule());
         updater.stays(now, &schedule);

@@ -28,13 +28,13 @@ pub(super) fn give_all(path: &Path, folder: &Path) {
     let _ = (path, folder);
 }
 
-/// Whether the owner of `file` can make files in `folder`, as far as owners and modes tell.
-pub(super) fn may_write(file: &Path, folder: &Path) -> bool {
+/// Whether a process can make files in `folder`, as far as owners and modes tell; where they don't, it may.
+pub(super) fn may_write(process: u32, folder: &Path) -> bool {
     #[cfg(unix)]
-    return unix::may_write(file, folder).unwrap_or(true);
+    return unix::may_write(process, folder).unwrap_or(true);
     #[cfg(not(unix))]
     {
-        let _ = (file, folder);
+        let _ = (process, folder);
         true
     }
 }
@@ -66,10 +66,11 @@ mod unix {
         Ok(())
     }
 
-    pub(super) fn may_write(file: &Path, folder: &Path) -> io::Result<bool> {
-        let (file, folder) = (fs::metadata(file)?, fs::metadata(folder)?);
+    pub(super) fn may_write(process: u32, folder: &Path) -> io::Result<bool> {
+        // As whom it runs, where the system shows that so.
+        let (process, folder) = (fs::metadata(format!("/proc/{process}"))?, fs::metadata(folder)?);
         let has = |bits| folder.mode() & bits == bits;
-        Ok(match file.uid() {
+        Ok(match process.uid() {
             0 => true,
             uid if uid == folder.uid() => has(0o300),
             // Who else is in that group only the system knows.

@@ -186,10 +186,11 @@ impl Place {
         tempfile::tempfile_in(self.folder()).map(drop).map_err(UpdateError::at("write to", self.folder()))
     }
 
-    /// Whether a worker whose configuration is `file` could put another program in place: it runs as who owns that.
-    pub fn check_for_owner_of(&self, file: &Path) -> Result<(), UpdateError> {
+    /// Whether a worker that runs could put another program in place, too, where whoever asks can.
+    pub fn check_for(&self, worker: u32) -> Result<(), UpdateError> {
+        self.check()?;
         let folder = self.folder();
-        if owner::may_write(file, folder) { Ok(()) } else { Err(UpdateError::NotTheirs(folder.to_owned())) }
+        if owner::may_write(worker, folder) { Ok(()) } else { Err(UpdateError::NotTheirs(folder.to_owned())) }
     }
 
     /// Whether what follows a trial can be done here: another program takes its place, and what came of it is remembered.

@@ -144,7 +144,7 @@ fn a_version_whose_watcher_is_killed_ends_and_is_on_trial_again_at_the_next_star
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     worker.kill();
     worker.logs("what watches this version has gone");
-    std::fs::write(home.config(), config).unwrap();
+    home.rewrite(&config);
     let is_free = || home.run(&["status", "--check"]).code == 3;
     wait(is_free, || "the version on trial goes on without its watcher".into());
     let worker = home.start();

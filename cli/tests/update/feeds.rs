@@ -122,8 +122,10 @@ fn a_feed_that_is_named_anew_is_asked_at_once() {
     assert_ne!(config, rarely);
     fs::write(home.config(), &rarely).unwrap();
     let worker = home.start();
-    worker.logs("session open");
-    fs::write(home.config(), rarely.replace(&none.url(), &feed.url())).unwrap();
+    // It knows when the first one is to be asked.
+    let knows = || home.run(&["status", "--json"]).out.contains("nextCheckAt");
+    wait(knows, || worker.log());
+    home.rewrite(&rarely.replace(&none.url(), &feed.url()));
     worker.logs(&format!("{} is there: it is fetched and checked", *NEXT));
 }
 

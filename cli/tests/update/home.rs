@@ -85,6 +85,13 @@ impl Home {
         self.folder.path().join("config.toml")
     }
 
+    /// Changes the configuration of a worker that runs, in one step.
+    pub(crate) fn rewrite(&self, config: &str) {
+        let new = self.config().with_file_name("new.toml");
+        fs::write(&new, config).unwrap();
+        fs::rename(new, self.config()).unwrap();
+    }
+
     /// The files beside the program.
     pub(crate) fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path().join("bin")).unwrap();

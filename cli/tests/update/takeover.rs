@@ -51,13 +51,6 @@ fn pauses_over_its_end(home: &Home, studio: &Rig, job: &str, over: &Path) {
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
 }
 
-/// Changes the configuration of a worker that runs, in one step.
-fn rewrite(home: &Home, config: &str) {
-    let new = home.config().with_file_name("new.toml");
-    fs::write(&new, config).unwrap();
-    fs::rename(new, home.config()).unwrap();
-}
-
 /// What is remembered beside the program.
 fn record(home: &Home) -> String {
     fs::read_to_string(home.program().with_file_name(".studio-worker.update.json")).unwrap_or_default()
@@ -125,7 +118,7 @@ fn a_pause_lets_go_of_what_was_to_take_over() {
     let is_free = || home.run(&["rollback"]).err.contains("no earlier version");
     wait(is_free, || home.run(&["rollback"]).err);
     let config = fs::read_to_string(home.config()).unwrap();
-    rewrite(&home, &format!("auto_update_enabled = false\n{config}"));
+    home.rewrite(&format!("auto_update_enabled = false\n{config}"));
     worker.logs("updates are off");
     assert_eq!(home.run(&["resume"]).code, 0);
     let job = studio.queue(&json!({ "kind": "llm", "messages": [{ "role": "user", "content": "hello" }] }));
@@ -133,7 +126,7 @@ fn a_pause_lets_go_of_what_was_to_take_over() {
     let log = worker.log();
     assert!(!log.contains("is on trial") && !log.contains("made way"), "{log}");
     // It is taken again when it is wanted again.
-    rewrite(&home, &config);
+    home.rewrite(&config);
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
 }
 
@@ -148,11 +141,11 @@ fn what_a_broken_configuration_keeps_waiting_is_said() {
     // The worker itself changes what is remembered no more.
     wait(|| !record(&home).contains("updated from"), || record(&home));
     let config = fs::read_to_string(home.config()).unwrap();
-    rewrite(&home, &config.replace("'synthetic'", "'openai'"));
+    home.rewrite(&config.replace("'synthetic'", "'openai'"));
     assert_eq!(home.run(&["rollback"]).code, 0);
     worker.logs("what was installed or put back by hand waits until the configuration can be used: ");
     worker.logs("since the changed configuration can't be used");
-    rewrite(&home, &config);
+    home.rewrite(&config);
     wait(|| at_studio(&studio) == VERSION, || worker.log());
     assert_eq!(worker.log().matches("waits until the configuration").count(), 1, "{}", worker.log());
 }
@@ -218,7 +211,7 @@ fn nothing_takes_over_while_the_configuration_is_broken() {
     let config = fs::read_to_string(home.config()).unwrap();
     // One that is no configuration, and one whose engine can't be had.
     for (round, broken) in [BROKEN.to_owned(), config.replace("'synthetic'", "'openai'")].iter().enumerate() {
-        rewrite(&home, broken);
+        home.rewrite(broken);
         worker.logs_times("since the changed configuration can't be used", round + 1);
         if round == 0 {
             feed.lists(&NEXT, next_archive());
@@ -228,7 +221,7 @@ fn nothing_takes_over_while_the_configuration_is_broken() {
         assert!(!worker.log().contains("is on trial"), "{}", worker.log());
     }
     assert_eq!(at_studio(&studio), VERSION);
-    rewrite(&home, &config);
+    home.rewrite(&config);
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
 }
 
@@ -241,12 +234,12 @@ fn a_configuration_that_breaks_at_the_end_of_a_trial_ends_no_worker() {
     let job = long_job(&studio);
     worker.logs("the trial is over");
     let config = fs::read_to_string(home.config()).unwrap();
-    rewrite(&home, BROKEN);
+    home.rewrite(BROKEN);
     fs::write(&over, "").unwrap();
     studio.job_is(&job, "completed");
     worker.logs("this version goes on, since no other one could start with the configuration");
     wait(|| at_studio(&studio) == VERSION, || worker.log());
-    rewrite(&home, &config);
+    home.rewrite(&config);
     wait(|| at_studio(&studio) == *NEXT, || worker.log());
     assert_eq!(worker.log().matches(" is on trial").count(), 1, "it was tried: {}", worker.log());
     // Who has become it says so.

@@ -156,6 +156,11 @@ impl Wanted {
     }
 }
 
+/// The part of an address that names a server.
+fn server_of(address: &str) -> &str {
+    address.match_indices('/').nth(2).map_or(address, |(end, _)| &address[..end])
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Resting,
@@ -200,7 +205,7 @@ impl AutoUpdater {
         if !policy.enabled && !matches!(self.phase, Phase::Leaving(_)) {
             self.phase = Phase::Resting;
             self.decided = Some(AutoUpdateDecision::Disabled);
-            self.due = now + schedule.tick;
+            self.due = (now + schedule.tick).max(self.not_before.unwrap_or(now));
         }
         if now < self.due {
             return Order::Rest(self.due);
@@ -244,7 +249,7 @@ impl AutoUpdater {
         }
         let rests_otherwise = self.phase == Phase::Resting && self.interval != schedule.interval;
         let is_changed = rests_otherwise || self.is_outdated(policy);
-        if self.wanted.as_ref().is_some_and(|wanted| wanted.feed != policy.feed) {
+        if self.wanted.as_ref().is_some_and(|wanted| server_of(&wanted.feed) != server_of(&policy.feed)) {
             self.not_before = None;
         }
         self.interval = schedule.interval;

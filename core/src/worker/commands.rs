@@ -166,6 +166,8 @@ impl Worker {
         }
         match self.state {
             SessionState::Serving if self.jobs.claimed().is_some() || self.jobs.orphan().is_some() => return,
+            // The drain is about to end this session: another one would have nothing to do.
+            SessionState::Serving if self.draining && !self.recovers() => return,
             SessionState::Serving => {
                 if !self.may_part() {
                     return;

@@ -356,7 +356,8 @@ impl Worker {
     pub(super) fn farewell_by(&self) -> Mono {
         let rest = FAREWELL_BOUND.saturating_sub(PARTING_BOUND);
         match self.timers.at(Timer::Parting) {
-            Some(bound) => bound + rest,
+            // Whoever slept over it gets a moment all the same.
+            Some(bound) => (bound + rest).max(self.after(rest)),
             None if self.session.unheard => self.after(rest),
             None => self.after(FAREWELL_BOUND),
         }

@@ -150,9 +150,16 @@ fn who_changes_it_all_the_time_has_the_feed_asked_once_a_tick() {
 #[test]
 fn a_server_that_wants_to_be_left_alone_is_unless_another_one_is_asked() {
     let mut rig = Rig::new();
+    rig.policy.feed = "https://busy.example/feed".into();
     rig.checked(failure(Some(7_200)));
     let until = rig.now + Duration::from_secs(7_200);
     rig.now = rig.now + HALF_HOUR;
+    for enabled in [false, true] {
+        rig.policy.enabled = enabled;
+        assert_eq!(rig.next(), Order::Rest(until));
+    }
+    rig.policy.feed = "https://busy.example/another".into();
+    assert_eq!(rig.next(), Order::Rest(until));
     rig.schedule = LoopSchedule::every(HALF_HOUR / 2, 0);
     assert_eq!(rig.next(), Order::Rest(until));
     rig.policy.prereleases = true;

@@ -57,6 +57,38 @@ fn a_studio_that_does_not_answer_keeps_no_drain_waiting() {
     }
 }
 
+/// A new session would have nothing to do, and cost the last lines and another second.
+#[test]
+fn a_drain_does_not_reconnect_with_changed_settings() {
+    let mut changed = settings(registered());
+    changed.identity.worker_id = Some("w-2".into());
+    let changed = Command::Reconfigure(changed.into());
+    for commands in [[changed.clone(), Command::Drain], [Command::Drain, changed]] {
+        let mut rig = Rig::serving();
+        for command in commands {
+            rig.command_unheard(command);
+        }
+        assert!(rig.closed_with().is_empty());
+        rig.pass_in_silence(Duration::from_millis(650));
+        assert_eq!(rig.closed_with(), [1000]);
+        rig.pass_in_silence(Duration::from_millis(250));
+        assert_eq!(rig.exit(), Some(Exit::Drained), "out within a second");
+    }
+}
+
+#[test]
+fn the_close_of_a_worker_that_slept_meanwhile_has_its_moment() {
+    let mut rig = Rig::serving();
+    rig.command_unheard(Command::Drain);
+    rig.now.mono = rig.now.mono + secs(10);
+    rig.acknowledge();
+    assert_eq!((rig.closed_with(), rig.exit()), (vec![1000], None));
+    rig.pass_in_silence(Duration::from_millis(249));
+    assert_eq!(rig.exit(), None);
+    rig.pass_in_silence(Duration::from_millis(1));
+    assert_eq!(rig.exit(), Some(Exit::Drained));
+}
+
 /// It was told long ago.
 #[test]
 fn a_worker_that_takes_no_jobs_is_out_without_another_word() {
