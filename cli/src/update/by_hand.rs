@@ -114,7 +114,7 @@ pub fn install(
     }
     place.put_ready(&version, false, &locked)?;
     Ok(format!(
-        "installed {version} in place of {own}, which is kept as {}; `studio-worker rollback` goes back",
+        "installed {version} in place of {own}; `studio-worker rollback` goes back to what is kept as {}",
         place.old().display()
     ))
 }

@@ -186,11 +186,12 @@ impl Place {
         tempfile::tempfile_in(self.folder()).map(drop).map_err(UpdateError::at("write to", self.folder()))
     }
 
-    /// Whether a worker that runs could put another program in place, too, where whoever asks can.
-    pub fn check_for(&self, worker: u32) -> Result<(), UpdateError> {
+    /// Whether the worker that runs as the process of this id could put another program in place, too, where whoever asks can:
+    /// else [`UpdateError::NotTheirs`], or what keeps whoever asks from it.
+    pub fn check_for(&self, pid: u32) -> Result<(), UpdateError> {
         self.check()?;
         let folder = self.folder();
-        if owner::may_write(worker, folder) { Ok(()) } else { Err(UpdateError::NotTheirs(folder.to_owned())) }
+        if owner::may_write(pid, folder) { Ok(()) } else { Err(UpdateError::NotTheirs(folder.to_owned())) }
     }
 
     /// Whether what follows a trial can be done here: another program takes its place, and what came of it is remembered.
